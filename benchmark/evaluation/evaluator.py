@@ -1,0 +1,212 @@
+"""One pass per image set: images are embedded once, and every metric reads the cached features."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..batches import in_order
+from ..config import canonical
+from ..files import cache_dir, ensure_dir, read_json, write_json
+from ..seeding import derive, seed_everything
+from .features import FeatureSpace, cached_features
+from .frechet import Gaussian, fit_gaussian, frechet_distance
+from .images import to_uint8
+from .memorization import memorization_score
+from .metrics import metric_name
+from .precision_recall import precision_recall
+
+if TYPE_CHECKING:
+    from ..data import Dataset, Split
+    from ..method import Method
+
+PROTOCOL = 1  # raised when any number would change for the same images
+CHUNK = 500  # images per forward pass of sampling; part of the protocol, since it splits the draws of noise
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number and the protocol that made it."""
+
+    metric: str  # full name, see metrics.metric_name
+    family: str
+    value: float
+    se: float | None  # standard error where the metric has one
+    n_images: int  # images on each side
+    space: str | None  # feature space; None for pixels as they are
+    fingerprint: str | None  # of the feature space: weights, input size, resizing
+
+
+class ImageSet:
+    """uint8 images [N, C, S, S] with their features and the Gaussian of these, each computed at most once."""
+
+    def __init__(self, images: np.ndarray, space: FeatureSpace):
+        self.images, self.space = images, space
+
+    @cached_property
+    def features(self) -> np.ndarray:
+        """float32 [N, d]."""
+        return cached_features(self.space, self.images)
+
+    @cached_property
+    def gaussian(self) -> Gaussian:
+        """Mean and covariance of the features."""
+        return fit_gaussian(self.features)
+
+    @cached_property
+    def content(self) -> str:
+        """Hash of the images."""
+        return hashlib.sha256(np.ascontiguousarray(self.images)).hexdigest()
+
+    def head(self, n: int) -> ImageSet:
+        """The first n images; features that are there already are not computed again."""
+        part = ImageSet(self.images[:n], self.space)
+        if "features" in vars(self):
+            part.features = self.features[:n]
+        return part
+
+
+class References:
+    """The real images that scores compare with, the same for every model of a dataset.
+
+    `test`: n test images. `train_a`, `train_b`: disjoint sets of n training images. `val`: up to n held-out ones.
+    n is the number asked for, or fewer where the dataset has fewer test images or fewer than 2n training images.
+    """
+
+    def __init__(self, dataset: Dataset, n: int, space: FeatureSpace):
+        self.n = min(n, len(dataset.test), len(dataset.train) // 2)
+        self.space = space
+        train = _choose(dataset, dataset.train, "train", 2 * self.n)
+        self.test = ImageSet(_choose(dataset, dataset.test, "test", self.n), space)
+        self.val = ImageSet(_choose(dataset, dataset.val, "val", min(n, len(dataset.val))), space)
+        self.train_a, self.train_b = ImageSet(train[: self.n], space), ImageSet(train[self.n :], space)
+
+    def floor(self) -> list[Score]:
+        """Every score with training images (`train_a`) in the model's place: what a perfect model would get."""
+        return _remembered(
+            [self.train_a, self.train_b, self.test],
+            lambda: [*fidelity(self.train_a, self, "real"), *memorization(self.train_a, self, "tr")],
+        )
+
+
+def _choose(dataset: Dataset, split: Split, name: str, n: int) -> np.ndarray:
+    """n images of a split in random order, by a seed that depends on the dataset only."""
+    rng = np.random.default_rng(derive(0, "reference", dataset.name, name))
+    return split.take(rng.permutation(len(split))[:n])
+
+
+def _remembered(sets: list[ImageSet], compute: Callable[[], list[Score]]) -> list[Score]:
+    """Scores of real images, kept on disk by the content of the images and the feature space."""
+    key = canonical([PROTOCOL, sets[0].space.name, sets[0].space.fingerprint, [s.content for s in sets]])
+    path = ensure_dir(cache_dir() / "scores") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+    if (rows := read_json(path)) is None:
+        rows = [asdict(score) for score in compute()]
+        write_json(path, rows)
+    return [Score(**row) for row in rows]
+
+
+def fidelity(images: ImageSet, references: References, subject: str) -> list[Score]:
+    """Frechet distance and PRD of a set of n images against n test images; subject is gen, rec or real."""
+    prd = precision_recall(images.features, references.test.features, seed=derive(0, "prd"))
+    score = _scorer(images.space, len(images.images))
+    return [
+        score(f"{subject}_fd", frechet_distance(images.gaussian, references.test.gaussian)),
+        score(f"{subject}_precision_f1_8", prd.precision_f1_8, prd.precision_se),
+        score(f"{subject}_recall_f8", prd.recall_f8, prd.recall_se),
+    ]
+
+
+def memorization(images: ImageSet, references: References, subject: str) -> list[Score]:
+    """PMS and IMS of a set of n images against n training and n test images; subject is gen, rec or tr."""
+    scores = []
+    for name, base in (("tr", references.train_b), ("te", references.test)):
+        pixels = memorization_score(images.images, base.images)
+        scores.append(_scorer(None, len(images.images))(f"pms_{subject}_{name}", pixels.mean, pixels.se))
+        if images.space.name != "pixels":  # there the two would be the same number
+            features = memorization_score(images.features, base.features)
+            scorer = _scorer(images.space, len(images.images))
+            scores.append(scorer(f"ims_{subject}_{name}", features.mean, features.se))
+    return scores
+
+
+def score_generated(images: np.ndarray, references: References) -> list[Score]:
+    """All scores of generated images, uint8 [n, C, S, S] with n = references.n, from any source."""
+    generated = ImageSet(images, references.space)
+    scores = [*fidelity(generated, references, "gen"), *memorization(generated, references, "gen")]
+    n_val = min(len(references.val.images), len(images))
+    if n_val >= 2:
+        distance = frechet_distance(generated.head(n_val).gaussian, references.val.head(n_val).gaussian)
+        scores.append(_scorer(references.space, n_val)("gen_fd_val", distance))
+    return scores
+
+
+def score_reconstructed(images: np.ndarray, references: References) -> list[Score]:
+    """All scores of the reconstructions of the test images, uint8 [n, C, S, S] in the same order."""
+    reconstructed = ImageSet(images, references.space)
+    error = np.square((images.astype(np.float32) - references.test.images) / 255).mean(dtype=np.float64)
+    return [
+        *fidelity(reconstructed, references, "rec"),
+        *memorization(reconstructed, references, "rec"),
+        _scorer(None, len(images))("rec_mse", float(error)),
+    ]
+
+
+def score_method(method: Method, references: References, seed: int) -> list[Score]:
+    """Generate and reconstruct `references.n` images with a trained model; scores of both, and the floor."""
+    return [
+        *score_generated(generate(method, references.n, seed), references),
+        *score_reconstructed(reconstruct(method, references.test.images), references),
+        *references.floor(),
+    ]
+
+
+def _scorer(space: FeatureSpace | None, n: int) -> Callable[..., Score]:
+    """Makes Scores of one protocol."""
+    name, fingerprint = (space.name, canonical(space.fingerprint)) if space else (None, None)
+
+    def score(family: str, value: float, se: float | None = None) -> Score:
+        full = metric_name(family, n, name, bool(space and space.is_fid))
+        return Score(full, family, float(value), None if se is None else float(se), n, name, fingerprint)
+
+    return score
+
+
+@torch.no_grad()
+def generate(method: Method, n: int, seed: int) -> np.ndarray:
+    """n generated images as the 8-bit pictures a user would save, uint8 [n, C, S, S], the same for the same seed."""
+    method.eval()
+    seed_everything(derive(seed, "sampling"))
+    generator = torch.Generator().manual_seed(derive(seed, "sampling", "noise"))
+    return np.concatenate([to_uint8(method.sample(k, generator)) for k in _chunks(n)])
+
+
+@torch.no_grad()
+def reconstruct(method: Method, images: np.ndarray) -> np.ndarray:
+    """Reconstructions of uint8 images [N, C, S, S], as uint8."""
+    method.eval()
+    return np.concatenate([to_uint8(method.reconstruct(x)) for x in in_order(_Rows(images), method.device, CHUNK)])
+
+
+class _Rows:
+    """An array as `Rows`."""
+
+    def __init__(self, images: np.ndarray):
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, indices: np.ndarray) -> Any:
+        return self.images[indices]
+
+
+def _chunks(n: int) -> Iterator[int]:
+    """Sizes that add up to n, each at most CHUNK."""
+    for start in range(0, n, CHUNK):
+        yield min(CHUNK, n - start)

@@ -1,0 +1,79 @@
+"""From the floats of a network to the 8-bit pictures that are scored and saved."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import FlexbenchError
+from ..files import atomic_write, ensure_dir
+
+if TYPE_CHECKING:
+    import torch
+
+GAP = 2  # pixels between and around the images of a grid
+LIGHT = 230  # grey level of the gaps
+COMFORTABLE = 48  # pixels an image of a grid should measure at least
+
+
+def to_uint8(x: torch.Tensor) -> np.ndarray:
+    """Float images [N, C, H, W] -> uint8 [N, C, H, W]: clamped to [0, 1], times 255, rounded half to even.
+
+    Every image is scored as this 8-bit picture, the one a user would save. Raises FlexbenchError on NaN and on
+    integer images, which are 8-bit already or on another scale.
+    """
+    if not x.is_floating_point() or x.ndim != 4:
+        raise FlexbenchError(f"expected float images [N, C, H, W] in [0, 1], got {x.dtype} {tuple(x.shape)}.")
+    if x.isnan().any():
+        raise FlexbenchError("the images contain NaN: the model has diverged. Try a smaller learning rate.")
+    return x.detach().float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
+
+
+def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None, scale: int | None = None) -> None:
+    """Write uint8 images [N, C, H, W], C = 1 or 3, as one PNG, row by row with light gaps.
+
+    Args:
+        columns: images in a row; as square as possible by default.
+        scale: whole factor of enlargement, pixels repeated; by default images get at least 48 pixels wide or high.
+    """
+    canvas = _grid(_enlarged(images, scale), columns or math.ceil(math.sqrt(len(images))))
+    ensure_dir(Path(path).absolute().parent)
+    atomic_write(Path(path), _png(canvas))
+
+
+def save_images(images: np.ndarray, folder: str | Path) -> None:
+    """Write uint8 images [N, C, H, W] as 00000.png, 00001.png, ... at their own size."""
+    ensure_dir(Path(folder))
+    for i, image in enumerate(images):
+        atomic_write(Path(folder, f"{i:05d}.png"), _png(image.transpose(1, 2, 0)))
+
+
+def _png(image: np.ndarray) -> bytes:
+    """uint8 [H, W, 1 or 3] -> a PNG file."""
+    from PIL import Image
+
+    png = io.BytesIO()
+    Image.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).save(png, format="PNG")
+    return png.getvalue()
+
+
+def _enlarged(images: np.ndarray, scale: int | None) -> np.ndarray:
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
+        raise FlexbenchError(f"a grid needs uint8 images [N, 1 or 3, H, W], got {images.dtype} {images.shape}.")
+    scale = scale or math.ceil(COMFORTABLE / max(images.shape[2:]))
+    return images.repeat(scale, axis=2).repeat(scale, axis=3)
+
+
+def _grid(images: np.ndarray, columns: int) -> np.ndarray:
+    """uint8 [N, C, H, W] -> one picture [H', W', C]."""
+    n, channels, height, width = images.shape
+    down, right = height + GAP, width + GAP
+    canvas = np.full((-(-n // columns) * down + GAP, columns * right + GAP, channels), LIGHT, dtype=np.uint8)
+    for i, image in enumerate(images):
+        top, left = i // columns * down + GAP, i % columns * right + GAP
+        canvas[top : top + height, left : left + width] = image.transpose(1, 2, 0)
+    return canvas

@@ -1,0 +1,81 @@
+"""What the suite measures: one declaration per score, which tables and lists read. Imports neither torch nor numpy.
+
+A score's *name* carries its protocol: `gen_fd10k_test@efficientnet_lite0@128` is the Frechet distance of 10,000
+generated images against 10,000 test images in that feature space; only Inception features by clean-fid make it
+`gen_fid10k_test`. Its *family*, `gen_fd`, is what the declaration below describes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One family of scores."""
+
+    family: str
+    title: str
+    better: str | None = None  # "lower", "higher", or None where neither is better by itself
+    table: int | None = None  # number of the paper's table that shows it
+    column: str = ""  # heading there
+    floor: str | None = None  # family of the same score for real images: what a perfect model would get
+
+
+_DECLARED = [
+    Metric("rec_fd", "Frechet distance, reconstructed test images against test images", "lower", 1, "Rec.", "real_fd"),
+    Metric("gen_fd", "Frechet distance, generated images against test images", "lower", 1, "Gen.", "real_fd"),
+    Metric("real_fd", "Frechet distance, training images against test images", "lower"),
+    Metric("gen_fd_val", "Frechet distance, generated images against validation images", "lower"),
+    Metric("rec_mse", "squared error per pixel of reconstructed test images, values in [0, 1]", "lower"),
+    Metric("gen_precision_f1_8", "PRD precision (F_1/8) of generated images", "higher", 2, "Precision",
+           "real_precision_f1_8"),
+    Metric("gen_recall_f8", "PRD recall (F_8) of generated images", "higher", 2, "Recall", "real_recall_f8"),
+    Metric("rec_precision_f1_8", "PRD precision (F_1/8) of reconstructed images", "higher"),
+    Metric("rec_recall_f8", "PRD recall (F_8) of reconstructed images", "higher"),
+    Metric("real_precision_f1_8", "PRD precision (F_1/8) of training images", "higher"),
+    Metric("real_recall_f8", "PRD recall (F_8) of training images", "higher"),
+]  # fmt: skip
+_SUBJECTS = {"gen": "Gen", "rec": "Rec", "tr": "Tr"}
+_WORDS = {"gen": "generated", "rec": "reconstructed", "tr": "training"}
+_BASES = {"tr": "training", "te": "test"}
+for _kind, _space in (("pms", "pixels"), ("ims", "feature space")):
+    for _a in _SUBJECTS:
+        for _b, _base in _BASES.items():
+            shown = _a != "tr"
+            _DECLARED.append(Metric(
+                f"{_kind}_{_a}_{_b}",
+                f"{_kind.upper()}: mean distance of {_WORDS[_a]} images to the nearest {_base} image, {_space}",
+                table=4 if shown else None,
+                column=f"{_kind.upper()} {_SUBJECTS[_a]}-{_b.title()}" if shown else "",
+                floor=f"{_kind}_tr_{_b}" if shown else None,
+            ))  # fmt: skip
+
+METRICS: dict[str, Metric] = {metric.family: metric for metric in _DECLARED}
+
+TABLE_TITLES = {
+    1: "Frechet distance of reconstructed and generated images to test images (lower is better)",
+    2: "Precision and recall of generated images, PRD F_1/8 and F_8 (higher is better)",
+    4: "Memorisation: mean distance to the nearest training and test image (read Gen-Tr against Gen-Te)",
+}
+
+
+def count_label(n: int) -> str:
+    """10000 -> '10k', 256 -> '256': how a number of images stands in a score's name."""
+    return f"{n // 1000}k" if n % 1000 == 0 else str(n)
+
+
+def metric_name(family: str, n: int, space: str | None = None, is_fid: bool = False) -> str:
+    """The full name of a score: its family, for Frechet distances the number of images, and the feature space.
+
+    >>> metric_name("gen_fd", 10_000, "inception", is_fid=True), metric_name("real_fd", 256, "pixels")
+    ('gen_fid10k_test', 'real_fd256_test@pixels')
+    >>> metric_name("gen_recall_f8", 10_000, "inception", is_fid=True), metric_name("pms_gen_tr", 10_000)
+    ('gen_recall_f8@inception', 'pms_gen_tr')
+    """
+    subject, _, rest = family.partition("_")
+    if not rest.startswith("fd"):
+        return f"{family}@{space}" if space else family
+    reference = rest.removeprefix("fd").lstrip("_") or "test"
+    distance = f"{subject}_{'fid' if is_fid else 'fd'}{count_label(n)}_{reference}"
+    return distance if is_fid else f"{distance}@{space}"

@@ -1,0 +1,112 @@
+"""Files that survive a crash: atomic writes, append-only JSON lines, content hashes, the cache folder."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .errors import FlexbenchError
+
+
+def cache_dir() -> Path:
+    """Where prepared datasets, cached features and downloads live: $FLEXBENCH_CACHE or the user's cache folder."""
+    if chosen := os.environ.get("FLEXBENCH_CACHE"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("flexbench"))
+
+
+def ensure_dir(path: Path) -> Path:
+    """Create a folder and check that files can be made in it; FlexbenchError names the folder if not."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise FlexbenchError(f"cannot write to '{path}': {error.strerror or error}. Choose another folder.") from error
+
+
+def atomic_write(path: Path, content: bytes | str) -> None:
+    """Replace a file in one step: readers see the old content or the new, never a part of it."""
+    data = content.encode() if isinstance(content, str) else content
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def atomic_folder(final: Path) -> Iterator[Path]:
+    """Yield a temporary folder that becomes `final` when the block ends well, and vanishes when it does not.
+
+    If another process made `final` in the meantime, its folder is kept and ours is dropped.
+    """
+    ensure_dir(final.parent)
+    draft = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".tmp"))
+    try:
+        yield draft
+        os.chmod(draft, 0o755)
+        with contextlib.suppress(OSError):
+            os.rename(draft, final)
+        if not final.is_dir():
+            raise FlexbenchError(f"cannot create '{final}'.")
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file atomically, indented, keys in the given order."""
+    atomic_write(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, default: Any = None) -> Any:
+    """The content of a JSON file, or `default` where there is no such file."""
+    return json.loads(path.read_text()) if path.exists() else default
+
+
+def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """Append rows in one write. A line torn by an earlier crash is closed first, so it cannot swallow ours."""
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    with open(path, "ab+") as file:
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            text = "\n" + text
+        file.write(text.encode())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_jsonl(path: Path) -> list[dict]:
+    """All whole rows of a JSON-lines file. A line torn by a crash is passed over; no file gives no rows."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return rows
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file's content."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+
+
+def _digest(file) -> str:
+    digest = hashlib.sha256()  # Python 3.10 has no hashlib.file_digest
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,294 @@
+"""Train one job: phases, precision, averages of the weights, logs, checkpoints, resume. `train` reads top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import json
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .batches import Batches, Rows, in_order, map_rows
+from .checkpoint import export_weights, load_checkpoint, save_checkpoint
+from .config import JobConfig
+from .errors import FlexbenchError
+from .files import append_jsonl, atomic_write, read_jsonl, write_json
+from .flops import FlopTally
+from .method import Fit, Method, Train
+from .networks import count_parameters
+from .optim import Optimizers
+from .seeding import derive, seed_everything
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its state is in a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a run tells while it trains, and when. None of this changes results."""
+
+    checkpoint_seconds: float = 60.0  # longest time between checkpoints
+    checkpoint_steps: int | None = None  # steps between checkpoints, beside the time
+    log_every: int = 50  # steps per row of train.jsonl
+    report: Callable[[dict[str, Any]], None] = lambda row: None  # gets each row as it is written
+    stop: Callable[[], bool] = lambda: False  # asked after every step; True: save a checkpoint and raise Interrupted
+
+
+@dataclass(frozen=True)
+class Run:
+    """What all phases of a job share."""
+
+    config: JobConfig
+    method: Method
+    rows: Rows  # the training images
+    folder: Path
+    device: torch.device
+    watch: Watch
+
+    def seed(self, *purpose: str | int) -> None:
+        """Seed every global generator for one purpose of this run."""
+        seed_everything(derive(self.config.seed, *purpose))
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """bf16 autocast where the run asks for it; nothing otherwise."""
+        if self.config.train.precision == "bf16":
+            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        return contextlib.nullcontext()
+
+
+@dataclass
+class Progress:
+    """Where a run stands. With the weights it is the whole state: every random draw is a function of the step."""
+
+    phase: str  # the current phase
+    step: int = 0  # steps done in it
+    drawn: int = 0  # batches drawn in it
+    seconds: float = 0.0  # wall time spent in it, summed over interruptions
+    sums: dict[str, Tensor] = field(default_factory=dict)  # losses since the last row of the log
+    summed: int = 0  # steps in these sums
+    accounts: list[dict[str, Any]] = field(default_factory=list)  # one per finished phase: what it cost
+
+
+def train(
+    config: JobConfig, method_class: type[Method], rows: Rows, folder: Path, device: torch.device,
+    watch: Watch | None = None,
+) -> Method:  # fmt: skip
+    """Train (or go on training) a job and leave `model.safetensors` and `training.json` in its folder.
+
+    `rows` are the training images. A run cut anywhere resumes from its newest whole checkpoint and ends with the
+    same weights, bit for bit, on the same machine. Raises DivergedError when a loss is not finite, Interrupted when
+    `watch.stop` says so, FlexbenchError when the folder holds another model's state.
+    """
+    seed_everything(derive(config.seed, "weights"))
+    method = config.build(method_class).to(device)
+    run = Run(config, method, rows, folder, device, watch or Watch())
+    phases = method.phases(config.budget)
+    names = check_names([phase.name for phase in phases])
+
+    progress, state = restore(run, names)
+    truncate_log(folder / "train.jsonl", progress)
+    for phase in phases[names.index(progress.phase) :]:
+        account = run_fit(run, phase) if isinstance(phase, Fit) else run_train(run, phase, progress, state)
+        accounts = [*progress.accounts, {"name": phase.name, **account}]
+        state = None
+        if phase is not phases[-1]:
+            progress = Progress(names[len(accounts)], accounts=accounts)
+            save(run, progress)
+
+    method.eval()
+    export_weights(method, folder / "model.safetensors")
+    write_json(folder / "training.json", {"parameters": count_parameters(method), "phases": accounts})
+    return method
+
+
+def run_fit(run: Run, phase: Fit) -> dict[str, Any]:
+    """A closed-form fit on all training images, in eval mode. Returns what it cost."""
+    started = time.perf_counter()
+    run.seed("fit", phase.name)
+    run.method.eval()
+    with torch.no_grad():
+        phase.fit(in_order(run.rows, run.device))
+    return {"images": len(run.rows), "seconds": time.perf_counter() - started}
+
+
+def run_train(run: Run, phase: Train, progress: Progress, state: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The training loop; `state` is what a checkpoint within this phase held. Returns what the phase cost."""
+    config, method, watch = run.config, run.method, run.watch
+    rows = phase_rows(run, phase)
+    method.train()
+    opt = Optimizers(phase.optimizers(), config.train.lr_factor)
+    batches = Batches(rows, config.train.batch_size, config.seed, phase.name, run.device, progress.drawn)
+    average = Average(method)
+    if state:
+        opt.load_state_dict(state["optimizers"])
+        average.state = state["average"]
+    flops = flops_of_one_step(run, phase, rows)
+    clock = Clock(progress.seconds, watch)
+
+    while progress.step < phase.steps:
+        run.seed("noise", phase.name, progress.step)
+        opt.begin_step(progress.step)
+        with run.autocast():
+            losses = phase.update(batches, opt, progress.step)
+        average.update(method)
+        add_up(progress, losses)
+        progress.step += 1
+        progress.drawn, progress.seconds = batches.drawn, clock.seconds()
+
+        if progress.step % watch.log_every == 0 or progress.step == phase.steps:
+            opt.check_finite(phase.name)
+            watch.report(write_row(run, phase, progress))
+        stopping = watch.stop()
+        if stopping or clock.checkpoint_due(progress.step):
+            opt.check_finite(phase.name)
+            save(run, progress, opt, average)
+            clock.saved()
+        if stopping:
+            raise Interrupted(f"stopped at step {progress.step} of phase '{phase.name}'")
+
+    average.apply(method)
+    return {"steps": phase.steps, "images": progress.drawn * batches.size, "optimizer_steps": dict(opt.steps),
+            "flops_per_step": flops, "seconds": clock.seconds()}  # fmt: skip
+
+
+def check_names(names: list[str]) -> list[str]:
+    """Phases are found again by name, so no two may share one."""
+    if len(set(names)) < len(names):
+        raise FlexbenchError(f"two phases of a model have the same name: {', '.join(names)}.")
+    return names
+
+
+def phase_rows(run: Run, phase: Train) -> Rows:
+    """What the phase draws its batches from: the images, or the phase's own inputs computed from them once."""
+    if phase.inputs is None:
+        return run.rows
+    run.seed("inputs", phase.name)
+    run.method.eval()
+    return map_rows(run.rows, phase.inputs, run.device)
+
+
+def flops_of_one_step(run: Run, phase: Train, rows: Rows) -> int:
+    """Forward and backward FLOPs of one update, counted on a copy of the method so that the run is not touched."""
+    twin = copy.deepcopy(run.method)
+    (trial,) = [p for p in twin.phases(run.config.budget) if p.name == phase.name]
+    run.seed("flops")
+    opt = Optimizers(trial.optimizers())
+    batches = Batches(rows, run.config.train.batch_size, run.config.seed, "flops", run.device)
+    with FlopTally() as tally, run.autocast():
+        trial.update(batches, opt, 0)
+    return tally.total
+
+
+class Average:
+    """Exponential moving average of the weights, for methods that set `ema_decay`; otherwise it does nothing.
+
+    Buffers are copied, not averaged. When the phase ends the average replaces the weights.
+    """
+
+    def __init__(self, method: Method):
+        self.decay = method.ema_decay
+        self.state = None if self.decay is None else copy.deepcopy(method.state_dict())
+        self._trained = {name for name, _ in method.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, method: Method) -> None:
+        """Move the average toward the current weights by 1 - decay."""
+        for name, value in method.state_dict().items() if self.state else ():
+            if name in self._trained:
+                self.state[name].lerp_(value, 1 - self.decay)
+            else:
+                self.state[name].copy_(value)
+
+    def apply(self, method: Method) -> None:
+        """Make the average the method's weights."""
+        if self.state:
+            method.load_state_dict(self.state)
+
+
+class Clock:
+    """Wall time of a phase over all its interruptions, and when the next checkpoint is due."""
+
+    def __init__(self, spent: float, watch: Watch):
+        self._start = time.perf_counter() - spent
+        self._watch = watch
+        self.saved()
+
+    def seconds(self) -> float:
+        """Seconds spent in this phase."""
+        return time.perf_counter() - self._start
+
+    def saved(self) -> None:
+        """A checkpoint was just written (or the phase just began)."""
+        self._last = time.perf_counter()
+
+    def checkpoint_due(self, step: int) -> bool:
+        """By count or by time, whichever comes first."""
+        every = self._watch.checkpoint_steps
+        return bool(every and step % every == 0) or time.perf_counter() - self._last > self._watch.checkpoint_seconds
+
+
+def add_up(progress: Progress, losses: Mapping[str, Tensor]) -> None:
+    """Add a step's scalars to the running sums, on the device."""
+    for name, value in losses.items():
+        value = value.detach().double()
+        progress.sums[name] = progress.sums[name] + value if name in progress.sums else value
+    progress.summed += 1
+
+
+def write_row(run: Run, phase: Train, progress: Progress) -> dict[str, Any]:
+    """Append the mean losses since the last row to train.jsonl, and start new sums."""
+    row = {"phase": phase.name, "step": progress.step, "of": phase.steps,
+           "images": progress.drawn * run.config.train.batch_size, "seconds": round(progress.seconds, 3)}  # fmt: skip
+    row |= {f"loss/{name}": float(total) / progress.summed for name, total in progress.sums.items()}
+    append_jsonl(run.folder / "train.jsonl", [row])
+    progress.sums, progress.summed = {}, 0
+    return row
+
+
+def save(run: Run, progress: Progress, opt: Optimizers | None = None, average: Average | None = None) -> None:
+    """Write a checkpoint; without optimizers it stands at the start of a phase."""
+    state = {
+        "progress": vars(progress),
+        "method": run.method.state_dict(),
+        "optimizers": opt.state_dict() if opt else None,
+        "average": average.state if average else None,
+    }
+    save_checkpoint(run.folder / "checkpoint", len(progress.accounts), progress.step, state)
+
+
+def restore(run: Run, names: list[str]) -> tuple[Progress, dict[str, Any] | None]:
+    """Fill the method from the newest checkpoint. Returns where the run stands, and the state within a phase if any."""
+    state = load_checkpoint(run.folder / "checkpoint", run.device)
+    if state is None:
+        return Progress(phase=names[0]), None
+    progress = Progress(**state["progress"])
+    if progress.phase not in names:
+        raise FlexbenchError(
+            f"the checkpoint in '{run.folder}' stands in phase '{progress.phase}', but this model's phases are: "
+            f"{', '.join(names)}. Start anew with --force."
+        )
+    run.method.load_state_dict(state["method"])
+    log.info("resumed at step %d of phase '%s'", progress.step, progress.phase)
+    return progress, state if state["optimizers"] else None
+
+
+def truncate_log(path: Path, progress: Progress) -> None:
+    """Drop rows written after the checkpoint that a run resumes from: they will be written again."""
+    finished = {account["name"] for account in progress.accounts}
+    kept = [
+        row
+        for row in read_jsonl(path)
+        if row["phase"] in finished or (row["phase"] == progress.phase and row["step"] <= progress.step)
+    ]
+    if path.exists():
+        atomic_write(path, "".join(json.dumps(row) + "\n" for row in kept))

@@ -1,0 +1,164 @@
+"""One job on disk: its folder, its state, the rows it leaves. The folder is the source of truth. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .config import JobConfig
+from .errors import FlexbenchError
+from .files import append_jsonl, ensure_dir, read_json, read_jsonl, write_json
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is scored. Not part of a job's hash: a trained model can be scored again without training."""
+
+    space: str  # feature space
+    images: int  # of each kind; fewer where the dataset has fewer
+
+    @property
+    def key(self) -> str:
+        """How `done` names it."""
+        return f"{self.space}/{self.images}"
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A cell of the grid and its folder."""
+
+    config: JobConfig
+    folder: Path
+
+    @classmethod
+    def place(cls, config: JobConfig, dataset_slug: str, out: Path) -> Job:
+        """The job's folder: runs/<dataset>/<model>/<m>-s<seed>-<hash>."""
+        name = f"{config.latent_dim}-s{config.seed}-{config.hash}"
+        return cls(config, out / "runs" / dataset_slug / config.model / name)
+
+    @classmethod
+    def open(cls, folder: Path) -> Job:
+        """A job that is on disk; FlexbenchError if the folder is none."""
+        if not (folder / "config.json").is_file():
+            raise FlexbenchError(f"'{folder}' is not a run: it has no config.json. See 'flexbench ls runs'.")
+        return cls(JobConfig.from_json(read_json(folder / "config.json")), folder)
+
+    @property
+    def label(self) -> str:
+        """How people call it: 'vae on mnist, m=32, seed 0'."""
+        c = self.config
+        return f"{c.model} on {c.dataset}, m={c.latent_dim}, seed {c.seed}"
+
+    def create(self, provenance: dict[str, Any]) -> None:
+        """Write config.json and provenance.json, once."""
+        ensure_dir(self.folder)
+        if not (self.folder / "provenance.json").exists():
+            write_json(self.folder / "provenance.json", provenance)
+        if not (self.folder / "config.json").exists():
+            write_json(self.folder / "config.json", self.config.to_json())
+
+    # -- state, derived from what is there -----------------------------------------------------------------------
+
+    @property
+    def trained(self) -> bool:
+        """Training is over and the weights are there."""
+        return (self.folder / "training.json").exists()
+
+    def done(self, evaluation: EvaluationConfig) -> bool:
+        """Trained and scored in this way."""
+        return evaluation.key in read_json(self.folder / "done", {}).get("evaluations", [])
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed, or None."""
+        return read_json(self.folder / "failed", {}).get("reason")
+
+    def state(self, evaluation: EvaluationConfig) -> str:
+        """done | failed | to score | to resume | new."""
+        if self.done(evaluation):
+            return "done"
+        if self.failure:
+            return "failed"
+        if self.trained:
+            return "to score"
+        return "to resume" if any((self.folder / "checkpoint").glob("*.pt")) else "new"
+
+    def detail(self, evaluation: EvaluationConfig) -> str:
+        """What more there is to say of the state."""
+        state = self.state(evaluation)
+        if state == "failed":
+            return f"{self.failure} (train again with --retry-failed)"
+        if state == "to resume":
+            phase, step, _ = max((self.folder / "checkpoint").glob("*-*-*.pt")).stem.split("-")
+            return f"phase {int(phase) + 1}, step {int(step):,} of {self.config.train.steps:,}"
+        return ""
+
+    # -- changes of state ----------------------------------------------------------------------------------------
+
+    def record(self, rows: list[dict[str, Any]], evaluation: EvaluationConfig) -> None:
+        """Append scores, then mark this evaluation as done: the marker is the last thing written."""
+        append_jsonl(self.folder / "metrics.jsonl", rows)
+        before = read_json(self.folder / "done", {}).get("evaluations", [])
+        write_json(self.folder / "done", {"evaluations": sorted({*before, evaluation.key})})
+
+    def fail(self, reason: str) -> None:
+        """Mark as failed; it is not run again unless asked for."""
+        write_json(self.folder / "failed", {"reason": reason})
+
+    def forgive(self) -> None:
+        """Drop the mark of a failure."""
+        (self.folder / "failed").unlink(missing_ok=True)
+
+    def drop_checkpoints(self) -> None:
+        """Free the space of the checkpoints once the weights are exported."""
+        shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
+
+    def delete(self) -> None:
+        """Remove the whole run."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What training cost, for the result rows."""
+        training = read_json(self.folder / "training.json")
+        phases = training["phases"]
+        return {
+            "images_seen": sum(p["images"] for p in phases),
+            "optimizer_steps": sum(sum(p.get("optimizer_steps", {}).values()) for p in phases),
+            "train_seconds": round(sum(p["seconds"] for p in phases), 3),
+            "parameters": training["parameters"],
+            "train_flops": float(sum(p.get("flops_per_step", 0) * p.get("steps", 0) for p in phases)),
+        }
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Its scores; where a crash made a score be written twice, the later one."""
+        latest = {(r["metric"], r["n_images"], r["step"]): r for r in read_jsonl(self.folder / "metrics.jsonl")}
+        return list(latest.values())
+
+    @contextlib.contextmanager
+    def lock(self, waiting: Any = None) -> Iterator[None]:
+        """Hold the job against other processes; if one holds it, call `waiting()` once and wait. Freed by any death."""
+        ensure_dir(self.folder)
+        try:
+            import fcntl
+        except ImportError:  # not on Windows: there two commands on one job are the user's to avoid
+            yield
+            return
+        with open(self.folder / ".lock", "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if waiting:
+                    waiting()
+                fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def find_jobs(out: Path) -> list[Job]:
+    """Every job under an output root, in the order of their folders."""
+    return [Job.open(path.parent) for path in sorted(out.glob("runs/*/*/*/config.json"))]

@@ -1,0 +1,76 @@
+"""What `flexbench ls` prints: plain rows of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from .job import Job, find_jobs
+
+Rows = list[tuple[str, ...]]
+
+
+def models(include: Iterable[str] = ()) -> Rows:
+    """Name, title, year, paper, optimizers, where it is defined."""
+    from .registry import Registry
+
+    registry = Registry.load(include)
+    rows: Rows = [("model", "title", "paper", "defined in")]
+    for name in registry.targets:
+        method = registry.get(name)
+        rows.append((name, method.title or name, method.paper, registry.origins.get(name, method.__module__)))
+    return rows
+
+
+def datasets() -> Rows:
+    """Name, image size, default latent size, splits, licence, source."""
+    from .data import DATASETS
+
+    rows: Rows = [("dataset", "images", "m", "splits", "licence", "source")]
+    for info in DATASETS.values():
+        shape = f"{info.size}x{info.size}x{info.channels or '1|3'}"
+        rows.append((info.name, shape, str(info.latent_dim), info.splits, info.licence, info.source))
+    return rows
+
+
+def metrics() -> Rows:
+    """Family, direction, meaning."""
+    from .evaluation.metrics import METRICS
+
+    arrows = {"lower": "lower is better", "higher": "higher is better", None: ""}
+    rows: Rows = [("score", "direction", "meaning")]
+    return rows + [(m.family, arrows[m.better], m.title) for m in METRICS.values()]
+
+
+def features() -> Rows:
+    """Feature space, dimension, meaning."""
+    from .evaluation.features import FEATURE_SPACES
+
+    rows: Rows = [("space", "dimension", "meaning")]
+    return rows + [(n, str(s.dimension or "C*H*W"), s.description) for n, s in FEATURE_SPACES.items()]
+
+
+def runs(out: Path) -> Rows:
+    """State and folder of every run under an output root."""
+    rows: Rows = [("state", "model", "dataset", "m", "seed", "preset", "folder")]
+    for job in find_jobs(out):
+        c = job.config
+        rows.append((state(job), c.model, c.dataset, str(c.latent_dim), str(c.seed), c.preset, str(job.folder)))
+    return rows
+
+
+def state(job: Job) -> str:
+    """A run's state whatever it was scored in."""
+    if job.failure:
+        return "failed"
+    if (job.folder / "done").exists():
+        return "done"
+    if job.trained:
+        return "to score"
+    return "to resume" if any((job.folder / "checkpoint").glob("*.pt")) else "new"
+
+
+def aligned(rows: Rows) -> str:
+    """Columns padded to their widest cell."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

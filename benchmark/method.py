@@ -1,0 +1,169 @@
+"""The contract between a model and the harness: the method tells the story, the harness does the rest.
+
+A model is one subclass of `Method` in one file. It overrides only what its paper defines:
+
+    class VAE(Method):
+        name, title, paper, year = "vae", "VAE", "Kingma & Welling, ICLR 2014", 2014
+        Config = VAEConfig                       # a frozen dataclass that extends MethodConfig
+
+        def loss(self, x):                       # x [B, C, S, S] in [0, 1]
+            return {"total": ..., "reconstruction": ..., "kl": ...}
+
+Adversarial methods override `optimizers` and `update`; methods with a second stage or a fitted density
+override `phases`. Devices, precision, checkpoints, logging, seeds and scores are not a method's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from .networks import build_decoder, build_encoder, noise
+from .optim import Optimizers, OptimizerSpec, adam
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """What a model may know of its data before it sees any."""
+
+    name: str  # dataset, e.g. "mnist"
+    channels: int  # C: 1 or 3
+    size: int  # S: side in pixels, a multiple of 4
+
+    @property
+    def pixels(self) -> int:
+        """D = C * S * S, the number of values of one image."""
+        return self.channels * self.size**2
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Knobs that every model has. Subclass it, frozen, and give each further knob a default and a trailing comment."""
+
+    latent_dim: int = 32  # m, size of the latent code
+    width: float = 1.0  # scales the base sizes 64 / 128 / 1024 of every network
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every model of a comparison may spend."""
+
+    steps: int  # outer updates
+    batch_size: int  # images per batch
+
+
+Update = Callable[[Iterator[Tensor], Optimizers, int], Mapping[str, Tensor]]
+
+
+@dataclass(frozen=True)
+class Train:
+    """A phase of gradient steps. `update(batches, opt, step)` does one and returns scalars to log.
+
+    `inputs` maps images [B, C, S, S] to what the phase trains on (frozen latents, code grids). It is applied
+    once to every training image, in eval mode, when the phase begins, and `batches` then draws from the result.
+    """
+
+    name: str
+    steps: int
+    optimizers: Callable[[], Mapping[str, OptimizerSpec]]
+    update: Update
+    inputs: Callable[[Tensor], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A closed-form or scikit-learn fit on the training images, run once, in eval mode.
+
+    `fit(images)` gets an iterable over all training images in order, as batches [B, C, S, S]; it must write its
+    result into buffers of the method, so that sampling is torch and one safetensors file is the whole model.
+    """
+
+    name: str
+    fit: Callable[[Iterator[Tensor]], None]
+
+
+class Method(nn.Module):
+    """A generative auto-encoder. The defaults make a plain one with prior N(0, I); `loss` is the only abstract member.
+
+    Class attributes describe it: `name` (as typed), `title` (as printed), `paper`, `year`, `url`; `version` is raised
+    when a change of the code changes the numbers; `ema_decay` turns on an average of the weights that replaces them
+    for sampling and export.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str] = ""
+    paper: ClassVar[str] = ""
+    year: ClassVar[int | None] = None
+    url: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    ema_decay: ClassVar[float | None] = None
+    Config: ClassVar[type[MethodConfig]] = MethodConfig
+
+    def __init__(self, data: DataSpec, config: MethodConfig):
+        super().__init__()
+        self.data, self.config = data, config
+        self.encoder, self.decoder = self.build_autoencoder()
+
+    def build_autoencoder(self) -> tuple[nn.Module, nn.Module]:
+        """The shared encoder (m outputs) and decoder (m inputs); override for other sizes or own nets."""
+        c, d = self.config, self.data
+        return (
+            build_encoder(d.channels, d.size, c.latent_dim, c.width),
+            build_decoder(d.channels, d.size, c.latent_dim, c.width),
+        )
+
+    # -- what the model is ---------------------------------------------------------------------------------------
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Images [B, C, S, S] in [0, 1] -> codes [B, m], deterministic."""
+        return self.encoder(x)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes [B, m] -> images [B, C, S, S] in [0, 1]."""
+        return self.decoder(z)
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Images -> images in [0, 1], deterministic."""
+        return self.decode(self.encode(x))
+
+    def prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n codes [n, m] from the model's prior. With a (CPU) generator the draw is the same on every device."""
+        return noise(n, self.config.latent_dim, self.device, generator)
+
+    def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        """n generated images [n, C, S, S] in [0, 1]."""
+        return self.decode(self.prior(n, generator))
+
+    # -- how it is trained ---------------------------------------------------------------------------------------
+
+    def loss(self, x: Tensor) -> dict[str, Tensor]:
+        """Scalars of one batch; "total" is minimised, the others are logged. Abstract for single-optimizer methods."""
+        raise NotImplementedError(f"{type(self).__name__} must define loss, or optimizers and update")  # abstract
+
+    def optimizers(self) -> dict[str, OptimizerSpec]:
+        """The optimizers of the default phase: one Adam over everything, named "main"."""
+        return {"main": adam(self)}
+
+    def update(self, batches: Iterator[Tensor], opt: Optimizers, step: int) -> Mapping[str, Tensor]:
+        """One step; by default, minimise "main" on the loss of a batch. Every next(batches) is a fresh one."""
+        losses = self.loss(next(batches))
+        opt.minimise("main", losses["total"])
+        return losses
+
+    def phases(self, budget: Budget) -> list[Train | Fit]:
+        """What happens in order; phase names must differ. Default: one `Train` over the whole budget."""
+        return [Train("train", budget.steps, self.optimizers, self.update)]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return next(self.parameters()).device
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """The facts that `flexbench ls models` prints."""
+        return {"name": cls.name, "title": cls.title or cls.name, "year": cls.year, "paper": cls.paper, "url": cls.url}

@@ -1,0 +1,108 @@
+"""Names -> things, imported only when asked for: the suite's models, entry points, and users' own files."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .errors import FlexbenchError, unknown
+
+if TYPE_CHECKING:
+    from .method import Method
+
+BUILT_IN = {
+    "vae": "baselines.vae:VAE",
+    "wae-gan": "baselines.wae_gan:WAEGAN",
+    "flexae": "flexae.flexae:FlexAE",
+    "flexae-sr": "flexae.flexae_sr:FlexAESR",
+}
+ENTRY_POINTS = "flexbench.models"  # a package may register models under this entry-point group
+
+
+@dataclass
+class Registry:
+    """Models by the name a user types. A target is "module:attribute", or a class once it is loaded."""
+
+    targets: dict[str, str | type[Method]] = field(default_factory=lambda: dict(BUILT_IN))
+    origins: dict[str, str] = field(default_factory=dict)  # name -> file or package, for names not built in
+    sources: dict[str, str] = field(default_factory=dict)  # name -> hash of an included file
+
+    @classmethod
+    def load(cls, include: Iterable[str | Path] = ()) -> Registry:
+        """Built-in models, installed entry points, and the models of the files or folders in `include`."""
+        registry = cls()
+        for point in entry_points(group=ENTRY_POINTS):
+            registry.add(point.name, point.value, point.value)
+        for path in include:
+            registry.include(Path(path))
+        return registry
+
+    def add(self, name: str, target: str | type[Method], origin: str) -> None:
+        """Register one model; a name that is taken is an error that names both owners."""
+        if name in self.targets:
+            taken = self.origins.get(name, self.targets[name])
+            raise FlexbenchError(f"model '{name}' of {origin} is already defined by {taken}. Rename one of them.")
+        self.targets[name], self.origins[name] = target, origin
+
+    def include(self, path: Path) -> None:
+        """Register every `Method` that a Python file defines, or those of all Python files of a folder."""
+        if not path.exists():
+            raise FlexbenchError(f"--include: there is no file or folder '{path}'.")
+        found = 0
+        for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
+            for method in _methods_of(file):
+                self.add(method.name, method, str(file))
+                self.sources[method.name] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+                found += 1
+        if not found:
+            raise FlexbenchError(f"--include: '{path}' defines no subclass of benchmark.method.Method with a name.")
+
+    def get(self, name: str) -> type[Method]:
+        """The class of a model; FlexbenchError with a suggestion for an unknown name."""
+        if name not in self.targets:
+            raise unknown("model", name, self.targets, "See 'flexbench ls models'; add your own with --include FILE.")
+        target = self.targets[name]
+        if isinstance(target, str):
+            module, attribute = target.split(":")
+            target = self.targets[name] = getattr(importlib.import_module(module), attribute)
+        return target
+
+    def match(self, patterns: str) -> list[str]:
+        """Names for a comma-separated list of names and globs, or `all`, in the order of the registry, each once."""
+        names: list[str] = []
+        for pattern in filter(None, (p.strip() for p in patterns.split(","))):
+            wanted = "*" if pattern == "all" else pattern
+            hits = [name for name in self.targets if fnmatch.fnmatchcase(name, wanted)]
+            names += hits or [self.get(pattern) and pattern]
+        return [name for name in self.targets if name in names]
+
+
+def _methods_of(file: Path) -> list[type[Method]]:
+    """The `Method` subclasses that a Python file itself defines and names."""
+    from .method import Method
+
+    module_name = f"flexbench_include_{file.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, file)
+    if spec is None or spec.loader is None:
+        raise FlexbenchError(f"--include: '{file}' is not a Python file.")
+    module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise FlexbenchError(f"--include: importing '{file}' failed: {type(error).__name__}: {error}") from error
+    return [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Method)
+        and value.__module__ == module_name
+        and "name" in vars(value)
+    ]

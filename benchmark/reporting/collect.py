@@ -1,0 +1,28 @@
+"""From the rows that jobs leave on disk to one tidy frame: one row per job x checkpoint x score. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from ..files import atomic_write
+from ..job import find_jobs
+from ..schema import ResultRow
+
+COLUMNS = list(ResultRow.__annotations__)
+
+
+def results(out: Path) -> pd.DataFrame:
+    """All scores of all jobs under an output root, in a fixed order."""
+    rows = [row for job in find_jobs(out) for row in job.rows]
+    frame = pd.DataFrame(rows, columns=COLUMNS)
+    keys = ["dataset", "model", "latent_dim", "seed", "preset", "hash", "step", "metric", "n_images"]
+    return frame.sort_values(keys, kind="stable").reset_index(drop=True)
+
+
+def write_results(out: Path) -> Path:
+    """Rebuild results.csv atomically."""
+    path = out / "results.csv"
+    atomic_write(path, results(out).to_csv(index=False))
+    return path

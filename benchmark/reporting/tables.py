@@ -1,0 +1,156 @@
+"""The paper's tables from the tidy frame. Which scores stand where is declared with the metrics, not here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from ..errors import FlexbenchError
+from ..evaluation.metrics import METRICS, TABLE_TITLES, Metric
+from ..registry import BUILT_IN
+
+FLOOR = "real images"
+BUILT_IN_ORDER = {name: i for i, name in enumerate(BUILT_IN)}  # included models come after, by name
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: `frame` holds means with one row per model, `spread` standard deviations over seeds, `count` seeds."""
+
+    number: int
+    title: str
+    caption: str
+    frame: pd.DataFrame  # columns are (dataset, heading)
+    spread: pd.DataFrame
+    count: pd.DataFrame
+    better: dict[str, str | None]  # heading -> lower | higher | None
+
+
+def make(results: pd.DataFrame, number: int, preset: str | None = None, space: str | None = None) -> Table:
+    """Table 1 (Frechet distances), 2 (precision and recall) or 4 (memorisation) of what has run.
+
+    Rows of different presets or feature spaces are never put into one column: with several on disk, `preset` or
+    `space` chooses. Raises FlexbenchError when it must be chosen, or when nothing has run.
+    """
+    metrics = [m for m in METRICS.values() if m.table == number]
+    if not metrics:
+        raise FlexbenchError(f"there is no table {number}. Tables: {', '.join(map(str, TABLE_TITLES))}.")
+    rows = select(results, metrics, preset, space)
+    headings = {m.family: m.column for m in metrics}
+    models = rows[rows.family.isin(headings)].assign(heading=lambda r: r.family.map(headings))
+    floors = pd.concat([rows[rows.family == m.floor].assign(heading=m.column) for m in metrics if m.floor])
+    floors = floors.assign(row=FLOOR).drop_duplicates(["dataset", "heading", "n_images", "latent_dim", "seed"])
+    models = models.assign(row=row_labels(models))
+    # Real images do not depend on the model's seed, so their rows are one number, not a sample of it.
+    cells = pd.concat([models, floors.drop_duplicates(["dataset", "heading", "n_images"])])
+    grouped = cells.groupby(["row", "dataset", "heading"], sort=False).value
+    order = [*dict.fromkeys(models.sort_values("order", kind="stable").row), FLOOR]
+    columns = pd.MultiIndex.from_product([sorted(cells.dataset.unique()), [m.column for m in metrics]])
+
+    def pivot(values: pd.Series) -> pd.DataFrame:
+        return values.unstack(["dataset", "heading"]).reindex(index=order, columns=columns)
+
+    better = {m.column: m.better for m in metrics}
+    return Table(number, TABLE_TITLES[number], caption(rows, metrics), pivot(grouped.mean()),
+                 pivot(grouped.std(ddof=1)), pivot(grouped.count()), better)  # fmt: skip
+
+
+def select(results: pd.DataFrame, metrics: list[Metric], preset: str | None, space: str | None) -> pd.DataFrame:
+    """The rows that belong in one table, or a FlexbenchError if they may not stand side by side."""
+    families = {m.family for m in metrics} | {m.floor for m in metrics if m.floor}
+    rows = results[results.family.isin(families)]
+    rows = _one_of(rows, "preset", preset, "--preset")
+    spaces = rows[rows.space.isna()]
+    rows = pd.concat([spaces, _one_of(rows[rows.space.notna()], "space", space, "--features")])
+    if rows.empty:
+        raise FlexbenchError("nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke")
+    newest = rows[rows.protocol == rows.protocol.max()]
+    return newest.assign(order=newest.model.map(lambda m: BUILT_IN_ORDER.get(m, len(BUILT_IN_ORDER))))
+
+
+def _one_of(rows: pd.DataFrame, column: str, chosen: str | None, option: str) -> pd.DataFrame:
+    """Rows with one value of a column: the chosen one, or the only one."""
+    values = sorted(rows[column].dropna().unique())
+    if chosen is not None:
+        if chosen not in values:
+            raise FlexbenchError(f"no results with {option} '{chosen}'. There are: {', '.join(values) or 'none'}.")
+        return rows[rows[column] == chosen]
+    if len(values) > 1:
+        raise FlexbenchError(
+            f"results of different {column}s cannot share a table. Use {option} with one of: {', '.join(values)}."
+        )
+    return rows
+
+
+def row_labels(models: pd.DataFrame) -> pd.Series:
+    """A model's title, with its latent size where a model has run at several on one dataset."""
+    several = models.groupby(["model", "dataset"]).latent_dim.transform("nunique") > 1
+    return models.title.where(~several, models.title + " m=" + models.latent_dim.astype(str))
+
+
+def caption(rows: pd.DataFrame, metrics: list[Metric]) -> str:
+    """The protocol in words: names of the scores, preset, latent sizes, seeds, selection, commit."""
+    families = {m.family for m in metrics}
+    names = sorted(rows[rows.family.isin(families)].metric.unique())
+    counts = ", ".join(f"{n:,}" for n in sorted(rows.n_images.unique()))
+    sizes = "; ".join(f"{d} m={','.join(map(str, sorted(g.latent_dim.unique())))}" for d, g in rows.groupby("dataset"))
+    seeds = ", ".join(map(str, sorted(rows.seed.unique())))
+    commits = ", ".join(sorted({c[:9] + "+dirty" * c.endswith("+dirty") for c in rows.git.dropna()})) or "unknown"
+    return (
+        f"Scores: {', '.join(names)}. {counts} images each. Preset {', '.join(sorted(rows.preset.unique()))}; {sizes}; "
+        f"seeds {seeds}; checkpoint: {', '.join(sorted(rows.checkpoint.unique()))}; commit {commits}. "
+        f"'{FLOOR}': training images in the model's place, the best that can be expected."
+    )
+
+
+def to_text(table: Table, style: str) -> str:
+    """The table as `md` (GitHub) or `csv` (long, with spread and count)."""
+    return {"md": to_markdown, "csv": to_csv}[style](table)
+
+
+def to_markdown(table: Table) -> str:
+    """A GitHub table; the best mean of a column is bold where the metric has a direction."""
+    lines = [f"**Table {table.number}.** {table.title}", ""]
+    datasets = list(dict.fromkeys(table.frame.columns.get_level_values(0)))
+    wide = len(table.better) > 4  # many headings: one table per dataset reads better
+    for group in [[d] for d in datasets] if wide else [datasets]:
+        columns = [c for c in table.frame.columns if c[0] in group]
+        header = [f"{d} {h}" if len(datasets) > 1 or not wide else h for d, h in columns]
+        lines += ["| model | " + " | ".join(header) + " |", "|---|" + "---:|" * len(columns)]
+        best = {c: best_row(table, c) for c in columns}
+        for row in table.frame.index:
+            cells = [f"**{cell(table, row, c)}**" if best[c] == row else cell(table, row, c) for c in columns]
+            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return "\n".join([*lines, table.caption, ""])
+
+
+def best_row(table: Table, column: tuple[str, str]) -> str | None:
+    """The model with the best mean, or None where no direction is better or no single model is ahead."""
+    better = table.better[column[1]]
+    values = table.frame[column].drop(FLOOR).dropna().sort_values(ascending=better == "lower")
+    if better is None or len(values) < 2 or values.iloc[0] == values.iloc[1]:
+        return None
+    return values.index[0]
+
+
+def cell(table: Table, row: str, column: tuple[str, str]) -> str:
+    """'12.34', with ' ± 0.56' where there are several seeds, or a dash where nothing has run."""
+    value, spread = table.frame.loc[row, column], table.spread.loc[row, column]
+    if np.isnan(value):
+        return "-"
+    digits = 3 if abs(value) < 2 else 2
+    return f"{value:.{digits}f}" + ("" if np.isnan(spread) else f" ± {spread:.{digits}f}")
+
+
+def to_csv(table: Table) -> str:
+    """Long form: table, model, dataset, score, mean, std, seeds."""
+    rows = [
+        {"table": table.number, "model": row, "dataset": d, "score": h, "mean": table.frame.loc[row, (d, h)],
+         "std": table.spread.loc[row, (d, h)], "seeds": table.count.loc[row, (d, h)]}
+        for row in table.frame.index
+        for d, h in table.frame.columns
+    ]  # fmt: skip
+    return pd.DataFrame(rows).to_csv(index=False)

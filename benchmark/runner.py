@@ -1,0 +1,215 @@
+"""From a grid to jobs with their state, and from jobs to results: expand, run, collect."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from .config import JobConfig, Overrides, label, preset
+from .data import Dataset, open_dataset
+from .errors import FlexbenchError
+from .evaluation.features import DEFAULT_SPACE, feature_space
+from .files import ensure_dir
+from .job import EvaluationConfig, Job
+from .registry import Registry
+from .reporting.collect import write_results
+from .schema import provenance
+from .worker import WorkerOptions, choose_device
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked to run."""
+
+    models: str  # comma-separated names and globs, or "all"
+    datasets: str  # comma-separated
+    latent_dims: tuple[int, ...] = ()  # empty: each dataset's default
+    seeds: tuple[int, ...] = (0,)
+    preset: str = "cpu"
+    overrides: Overrides = field(default_factory=Overrides)
+    images: int | None = None  # to score; None: the preset's
+    space: str = DEFAULT_SPACE
+    out: Path = Path("results")
+    data_dir: Path | None = None
+    image_size: int | None = None  # of folder datasets
+    include: tuple[str, ...] = ()
+    device: str = "auto"
+    jobs: int = 1  # processes at once
+    tracking_uri: str | None = None
+    suite: str | None = None  # MLflow experiment; None: datasets and preset
+    inception_weights: str | None = None
+    checkpoint_seconds: float = 60.0
+    checkpoint_steps: int | None = None
+    force: bool = False
+    retry_failed: bool = False
+
+    @property
+    def evaluation(self) -> EvaluationConfig:
+        """What is scored."""
+        return EvaluationConfig(self.space, self.images or preset(self.preset).images)
+
+    @property
+    def suite_name(self) -> str:
+        """The name of the MLflow experiment."""
+        return self.suite or f"{self.datasets} {self.preset}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended: done | failed | refused | interrupted | killed."""
+
+    job: Job
+    word: str
+
+
+def expand(request: Request) -> tuple[list[Job], dict[str, Dataset]]:
+    """The jobs of the grid, datasets prepared and every value checked before anything is trained."""
+    check(request)
+    registry = Registry.load(request.include)
+    request.overrides.check_sections(registry.targets)
+    models = registry.match(request.models)
+    names = list(dict.fromkeys(filter(None, (d.strip() for d in request.datasets.split(",")))))
+    if not models or not names:
+        raise FlexbenchError("give at least one model and one dataset, e.g. --models vae --datasets digits.")
+    datasets = {name: open_dataset(name, request.data_dir, _size_for(name, request)) for name in names}
+    grid = itertools.product(names, models, request.latent_dims or (None,), request.seeds)
+    return [_job(request, registry, datasets[d], d, m, dim, seed) for d, m, dim, seed in grid], datasets
+
+
+def check(request: Request) -> None:
+    """FlexbenchError for a value out of range."""
+    for dim in request.latent_dims:
+        if not 1 <= dim <= 4096:
+            raise FlexbenchError(f"latent size {dim} is not valid; it must be 1 to 4096, e.g. --latent-dim 32,64.")
+    if request.images is not None and request.images < 2:
+        raise FlexbenchError(f"--images {request.images} is not valid; a distance needs at least 2 images.")
+    if request.jobs < 1:
+        raise FlexbenchError(f"--jobs {request.jobs} is not valid; it must be at least 1.")
+    preset(request.preset)
+    choose_device(request.device)
+    ensure_dir(request.out)
+
+
+def _size_for(dataset: str, request: Request) -> int | None:
+    """--image-size concerns the folder datasets of a grid alone."""
+    return request.image_size if dataset.startswith("folder:") else None
+
+
+def _job(request: Request, registry: Registry, dataset: Dataset, name: str, model: str, dim: int | None,
+         seed: int) -> Job:  # fmt: skip
+    """One cell of the grid."""
+    method_class, base = registry.get(model), preset(request.preset).train
+    train = request.overrides.train(base)
+    dim = dim or dataset.latent_dim
+    config = JobConfig(
+        model=model,
+        dataset=name,
+        data={"name": dataset.name, "channels": dataset.channels, "size": dataset.size},
+        latent_dim=dim,
+        seed=seed,
+        train=train,
+        method=asdict(request.overrides.method(model, method_class.Config, dim, train.width)),
+        model_version=registry.sources.get(model, str(method_class.version)),
+        # The names of the others say what the data are; a folder's may change under its name.
+        dataset_hash=dataset.content_hash if name.startswith("folder:") else None,
+        preset=label(request.preset, base, train),
+    )
+    return Job.place(config, dataset.slug, request.out)
+
+
+def run_jobs(jobs: Sequence[Job], datasets: dict[str, Dataset], request: Request) -> list[Outcome]:
+    """Run what is not done, `request.jobs` at a time, each in a process of its own, then rewrite results.csv."""
+    feature_space(request.space, request.inception_weights)  # missing weights are found before hours of training
+    todo = [job for job in jobs if _prepare(job, datasets[job.config.dataset], request)]
+    with Workers(request) as workers, ThreadPoolExecutor(request.jobs) as pool:
+        ended = dict(zip(todo, pool.map(workers.run, todo), strict=True))
+    write_results(request.out)
+    return [Outcome(job, ended.get(job, job.state(request.evaluation))) for job in jobs]
+
+
+def _prepare(job: Job, dataset: Dataset, request: Request) -> bool:
+    """Bring a job's folder to the start, and say whether there is something to do."""
+    if request.force:
+        job.delete()
+    if request.retry_failed:
+        job.forgive()
+    if job.state(request.evaluation) in ("done", "failed"):
+        return False
+    job.create(provenance(str(choose_device(request.device)), threads(request.jobs), dataset.content_hash))
+    return True
+
+
+def threads(jobs: int) -> int:
+    """Threads for each of `jobs` processes at once."""
+    return max(1, (os.cpu_count() or 1) // jobs)
+
+
+class Workers:
+    """Starts worker processes and, when the user interrupts, lets them save their state before they end."""
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.running: set[subprocess.Popen] = set()
+        self.stopping = threading.Event()
+        self.free: queue.SimpleQueue[int] = queue.SimpleQueue()  # rows of the terminal for progress bars
+        for row in range(request.jobs):
+            self.free.put(row)
+
+    def __enter__(self) -> Workers:
+        self._before = {n: signal.signal(n, self._interrupt) for n in _signals()}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def run(self, job: Job) -> str:
+        """Do one job; returns the word for how it ended."""
+        if self.stopping.is_set():
+            return "interrupted"
+        position = self.free.get()
+        command = [sys.executable, "-m", "benchmark.worker", str(job.folder), self._options(job, position)]
+        process = subprocess.Popen(command)
+        self.running.add(process)
+        code = process.wait()
+        self.running.discard(process)
+        self.free.put(position)
+        if code < 0 and not self.stopping.is_set():
+            print(f"{job.label}: the process was killed by signal {-code} (out of memory?). "
+                  "The same command again goes on from the last checkpoint.", file=sys.stderr)  # fmt: skip
+        return {0: "done", 1: "failed", 2: "refused", 130: "interrupted"}.get(code, "killed")
+
+    def _options(self, job: Job, position: int) -> str:
+        r = self.request
+        options = WorkerOptions(
+            out=str(r.out), suite=r.suite_name, evaluation=asdict(r.evaluation),
+            data_dir=r.data_dir and str(r.data_dir), image_size=_size_for(job.config.dataset, r), include=r.include,
+            device=r.device, threads=threads(r.jobs), tracking_uri=r.tracking_uri,
+            inception_weights=r.inception_weights, checkpoint_seconds=r.checkpoint_seconds,
+            checkpoint_steps=r.checkpoint_steps, bar=sys.stderr.isatty(), position=position, parent=os.getpid(),
+        )  # fmt: skip
+        return json.dumps(asdict(options))
+
+    def _interrupt(self, number: int, frame: object) -> None:
+        """Ask the workers to save and stop. A Ctrl-C reaches them from the terminal too; asking twice does no harm."""
+        self.stopping.set()
+        for process in list(self.running):
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGTERM)
+
+
+def _signals() -> Iterator[int]:
+    """Signals to catch; only the main thread may."""
+    if threading.current_thread() is threading.main_thread():
+        yield from (signal.SIGINT, signal.SIGTERM)

@@ -1,0 +1,335 @@
+"""The `flexbench` command: parse, call, print. No logic."""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+
+from benchmark.errors import FlexbenchError
+
+TABLES = ("1", "2", "4", "all")
+
+
+class Main(click.Group):
+    """Shows a FlexbenchError as one line, with exit code 2, and a warning without its source line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        warnings.showwarning = lambda message, *rest, **more: click.echo(f"Warning: {message}", err=True)
+        try:
+            return super().invoke(ctx)
+        except FlexbenchError as error:
+            refusal = click.ClickException(str(error))
+            refusal.exit_code = 2
+            raise refusal from error
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """'0-2,7' -> (0, 1, 2, 7)."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.strip().partition("-")
+        try:
+            found += range(int(first), int(last) + 1) if dash else [int(first)]
+        except ValueError as error:
+            raise FlexbenchError(f"'{text}' is not a list of numbers such as 0,1,2 or 0-4.") from error
+    return tuple(dict.fromkeys(found))
+
+
+def several(*options: Any) -> Any:
+    """Apply several click options to a command."""
+
+    def decorate(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+OUT = click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True,
+                   help="Output root: runs, results.csv and the MLflow store.")  # fmt: skip
+DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), envvar="FLEXBENCH_DATA_DIR",
+                        help="Folder of the raw dataset files. Default: a folder in your cache.")  # fmt: skip
+IMAGE_SIZE = click.option("--image-size", type=int, help="Side in pixels for folder:PATH datasets. Default: 64.")
+INCLUDE = click.option("--include", multiple=True, metavar="FILE_OR_DIR",
+                       help="Python file (or folder of them) with models of your own. Repeatable.")  # fmt: skip
+DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+SPACE = several(
+    click.option("--features", "space", metavar="SPACE", help="Feature space of the scores, see 'flexbench ls features'."
+                 " Default: efficientnet_lite0@128, which is embedded; 'inception' gives FID."),
+    click.option("--inception-weights", envvar="FLEXBENCH_INCEPTION", metavar="FILE",
+                 help="inception-2015-12-05.pt, for --features inception."),
+)  # fmt: skip
+
+
+@click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="flexbench")
+def main() -> None:
+    """Train, score and tabulate generative auto-encoders on equal terms.
+
+    \b
+    flexbench run --models all --datasets digits --preset smoke
+    flexbench table
+    """
+
+
+@main.command()
+@click.option("--models", required=True, help="Names and globs, comma-separated, or 'all': vae,\"flexae*\".")
+@click.option("--datasets", required=True, help="Comma-separated: mnist,celeba,folder:PATH. See 'ls datasets'.")
+@click.option("--latent-dim", metavar="M,...", help="Latent sizes, a grid axis: 32,64,128. Default: the dataset's.")
+@click.option("--seeds", default="0", show_default=True, metavar="N,...", help="A grid axis: 0,1,2 or 0-4.")
+@click.option("--preset", default="cpu", show_default=True, help="Budget: smoke, cpu or paper.")
+@click.option("--steps", type=int, help="Outer steps of every model, instead of the preset's.")
+@click.option("--batch-size", type=int, help="Images per batch, instead of the preset's.")
+@click.option("--width", type=float, help="Factor on the size of every network, instead of the preset's.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: autocast in training only.")
+@click.option(
+    "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting: train.lr_factor=2, vae.beta=0.5. Repeatable."
+)
+@click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path),
+    help="YAML file of settings, with sections 'train:' and '<model>:'.",
+)
+@click.option("--images", type=int, help="Images of each kind to score, instead of the preset's.")
+@SPACE
+@click.option(
+    "--download-inception", is_flag=True, help="Fetch the Inception weights (96 MB, hash-checked) if they are missing."
+)
+@OUT
+@DATA_DIR
+@IMAGE_SIZE
+@INCLUDE
+@DEVICE
+@click.option("--jobs", type=int, default=1, show_default=True, help="Jobs at once, each in a process of its own.")
+@click.option(
+    "--checkpoint-seconds", type=float, default=60.0, show_default=True, help="Longest time between checkpoints."
+)
+@click.option("--checkpoint-steps", type=int, help="Steps between checkpoints, beside the time.")
+@click.option(
+    "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow server or store. Default: SQLite under --out."
+)
+@click.option("--no-tracking", is_flag=True, help="Do not log to MLflow.")
+@click.option("--suite", help="Name of the MLflow experiment. Default: the datasets and the preset.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only print the jobs with their state.")
+@click.option("--force", is_flag=True, help="Delete what these jobs left and train anew.")
+@click.option("--retry-failed", is_flag=True, help="Run failed jobs again.")
+def run(latent_dim: str | None, seeds: str, steps: int | None, batch_size: int | None, width: float | None,
+        precision: str | None, pairs: tuple[str, ...], config_file: Path | None, space: str | None,
+        download_inception: bool, no_tracking: bool, dry_run: bool, **options: Any) -> None:  # fmt: skip
+    """Train and score every model on every dataset, latent size and seed.
+
+    What is done is not done again: the same command skips finished jobs and resumes the others.
+
+    \b
+    flexbench run --models all --datasets digits --preset smoke
+    flexbench run --models vae,"flexae*" --datasets mnist --seeds 0-2 -n
+    """
+    from benchmark.config import Overrides
+    from benchmark.evaluation.features import DEFAULT_SPACE
+    from benchmark.runner import Request, expand, run_jobs
+    from benchmark.tracking import default_uri
+
+    if download_inception:
+        from benchmark.evaluation.features import download_inception as fetch
+
+        click.echo(f"Inception weights: {fetch()}")
+    uri = None if no_tracking else options.pop("tracking_uri") or default_uri(options["out"])
+    options.pop("tracking_uri", None)
+    request = Request(
+        latent_dims=numbers(latent_dim) if latent_dim else (),
+        seeds=numbers(seeds),
+        overrides=Overrides.parse(
+            pairs, config_file, steps=steps, batch_size=batch_size, width=width, precision=precision
+        ),
+        space=space or DEFAULT_SPACE,
+        tracking_uri=uri,
+        **options,
+    )
+    jobs, datasets = expand(request)
+    show_jobs(jobs, request)
+    if dry_run:
+        return
+    outcomes = run_jobs(jobs, datasets, request)
+    words = [o.word for o in outcomes]
+    click.echo(f"{len(words)} jobs: " + ", ".join(f"{words.count(w)} {w}" for w in dict.fromkeys(words)))
+    click.echo(f"Results: {request.out / 'results.csv'}. Next: flexbench table --out {request.out}")
+    sys.exit(exit_code(words))
+
+
+def show_jobs(jobs: list[Any], request: Any) -> None:
+    """One line per job: state, what it is, details."""
+    from benchmark.worker import choose_device
+
+    click.echo(f"{len(jobs)} jobs under {request.out / 'runs'}, on {choose_device(request.device)}, "
+               f"scored in {request.space}:")  # fmt: skip
+    for job in jobs:
+        state, detail = job.state(request.evaluation), job.detail(request.evaluation)
+        click.echo(f"  {state:<10} {job.label}" + (f": {detail}" if detail else ""))
+
+
+def exit_code(words: list[str]) -> int:
+    """0 all done, 130 interrupted, 2 refused for a mistake of the user's, 1 otherwise."""
+    for word, code in (("interrupted", 130), ("failed", 1), ("killed", 1), ("refused", 2)):
+        if word in words:
+            return code
+    return 0
+
+
+@main.command()
+@click.argument("number", type=click.Choice(TABLES), default="all")
+@OUT
+@click.option("--format", "style", type=click.Choice(["md", "csv"]), default="md", show_default=True)
+@click.option("--preset", help="Which preset's results, where there are several.")
+@click.option("--features", "space", help="Which feature space's results, where there are several.")
+def table(number: str, out: Path, style: str, preset: str | None, space: str | None) -> None:
+    """Print the paper's tables of what has run: 1 Frechet distances, 2 precision/recall, 4 memorisation.
+
+    \b
+    flexbench table
+    flexbench table 1 --format csv
+    """
+    from benchmark.reporting.collect import results, write_results
+    from benchmark.reporting.tables import make, to_text
+
+    if not out.is_dir():
+        raise FlexbenchError(f"there is no folder '{out}'. Run something first, or give --out.")
+    frame = results(out)
+    for n in TABLES[:-1] if number == "all" else [number]:
+        click.echo(to_text(make(frame, int(n), preset, space), style))
+    click.echo(f"All scores: {write_results(out)}", err=True)
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--dataset", help="What to score against. Default for a run: its own dataset.")
+@click.option("--images", type=int, default=10_000, show_default=True, help="Images of each kind, at most.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the samples drawn from a run.")
+@SPACE
+@DATA_DIR
+@IMAGE_SIZE
+@INCLUDE
+@DEVICE
+def evaluate(source: Path, dataset: str | None, images: int, seed: int, space: str | None,
+             inception_weights: str | None, data_dir: Path | None, image_size: int | None,
+             include: tuple[str, ...], device: str) -> None:  # fmt: skip
+    """Score a finished run, or any folder of images from anywhere. Prints one 'metric value' line per score.
+
+    \b
+    flexbench evaluate my_samples/ --dataset mnist
+    flexbench evaluate results/runs/digits/vae/16-s0-0123abcd --features pixels
+    """
+    from benchmark.api import evaluate as score
+    from benchmark.api import load
+    from benchmark.job import Job
+    from benchmark.worker import choose_device
+
+    if not source.is_dir():
+        raise FlexbenchError(f"there is no folder '{source}'. Give a run (see 'flexbench ls runs') or images.")
+    target: Any = source
+    where = choose_device(device)
+    if (source / "config.json").exists():
+        dataset = dataset or Job.open(source).config.dataset
+        target = load(source, where, include)
+    if dataset is None:
+        raise FlexbenchError("--dataset is needed to score a folder of images, e.g. --dataset mnist.")
+    scores = score(target, dataset, space, images, seed, data_dir, image_size, inception_weights, str(where))
+    for name, value in scores.items():
+        click.echo(f"{name}\t{value:.6g}")
+
+
+@main.command()
+@click.argument("run_dir", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("-n", "count", type=click.IntRange(1), default=64, show_default=True, help="How many images.")
+@click.option("--out", type=click.Path(path_type=Path), default="samples.png", show_default=True,
+              help="A .png file for a grid, or a folder for one file per image.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True)
+@INCLUDE
+@DEVICE
+def sample(run_dir: Path, count: int, out: Path, seed: int, include: tuple[str, ...], device: str) -> None:
+    """Draw images from a trained model.
+
+    \b
+    flexbench sample results/runs/digits/vae/16-s0-0123abcd -n 64 --out grid.png
+    """
+    from benchmark.api import load
+    from benchmark.evaluation.evaluator import generate
+    from benchmark.evaluation.images import save_grid, save_images
+    from benchmark.worker import choose_device
+
+    images = generate(load(run_dir, choose_device(device), include), count, seed)
+    (save_grid if out.suffix.lower() == ".png" else save_images)(images, out)
+    click.echo(f"{count} images: {out}")
+
+
+@main.command()
+@click.argument("what", type=click.Choice(["models", "datasets", "metrics", "features", "runs"]))
+@OUT
+@INCLUDE
+def ls(what: str, out: Path, include: tuple[str, ...]) -> None:
+    """List what there is.
+
+    \b
+    flexbench ls models
+    flexbench ls runs --out results
+    """
+    from benchmark import listing
+
+    arguments = {"runs": (out,), "models": (include,)}.get(what, ())
+    click.echo(listing.aligned(getattr(listing, what)(*arguments)))
+
+
+@main.group()
+def data() -> None:
+    """Datasets on this machine."""
+
+
+@data.command()
+@click.argument("name")
+@DATA_DIR
+@IMAGE_SIZE
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Folder of the raw files, like --data-dir.")
+@click.option("--offline", is_flag=True, help="Never download.")
+def prepare(name: str, data_dir: Path | None, image_size: int | None, source: Path | None, offline: bool) -> None:
+    """Make a dataset ready: find or download its files and write the store that training reads.
+
+    \b
+    flexbench data prepare digits
+    flexbench data prepare celeba --from /data/celeba_download
+    """
+    from benchmark.data import open_dataset
+
+    dataset = open_dataset(name, source or data_dir, image_size, download=not offline)
+    click.echo(
+        f"{dataset.name}: {dataset.size}x{dataset.size}x{dataset.channels}, {len(dataset.train):,} train, "
+        f"{len(dataset.val):,} validation, {len(dataset.test):,} test, content {dataset.content_hash[:12]}"
+    )
+
+
+@main.command()
+@OUT
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+def ui(out: Path, port: int) -> None:
+    """Open MLflow on the runs under --out, on this machine only (127.0.0.1)."""
+    from benchmark.tracking import SETTINGS, default_uri
+
+    if not (out / "mlflow.db").exists():
+        raise FlexbenchError(f"there is no MLflow store in '{out}'. Run something first, or give its folder by --out.")
+    for key, value in SETTINGS.items():
+        os.environ.setdefault(key, value)
+    click.echo(f"MLflow: http://127.0.0.1:{port}  (stop with Ctrl-C)")
+    sys.stdout.flush()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", default_uri(out),
+               "--artifacts-destination", str(out.resolve() / "mlartifacts"),
+               "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
+    os.execv(sys.executable, command)
+
+
+if __name__ == "__main__":
+    main()

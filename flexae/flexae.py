@@ -1,0 +1,113 @@
+"""FlexAE: A. K. Mondal, H. Asnani, P. Singla, P. AP, "FlexAE: Flexibly Learning Latent Priors for Wasserstein
+Auto-Encoders", UAI 2021. https://proceedings.mlr.press/v161/mondal21a.html
+
+    L_AE     = mean ||x - D(E(x))||^2                                                                   (Eq. 5)
+    L_Critic = mean C(G(n)) - mean C(E(x)) + 10 mean (||grad C(z~)|| - 1)^2,   n ~ N(0, I)               (Eq. 6)
+    L_Gen    = - mean C(G(n))                                                                           (Eq. 7)
+    L_Enc    = + mean C(E(x))                                                                           (Eq. 8)
+
+The prior is a generator G (P-GEN) of Gaussian noise, trained with the auto-encoder so that prior and aggregated
+posterior meet. Encoded latents play "real", generated ones "fake"; the encoder lowers the critic on its codes and
+the generator raises it on its samples. Each loss has its own Adam, so the paper's lambdas would do nothing: the
+trade-off is the ratio of learning rates. Order of the updates and rates are those of the authors' release, which
+holds FlexAE-SR only; this is the same algorithm without the smoothing regulariser.
+
+Deviation: in the release every optimizer run updates the batch-norm averages from all streams. Here each stream
+(reconstructions, generated latents) moves the decoder's averages once per step, so that both weigh the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.losses import squared_error, wasserstein_critic_loss
+from benchmark.method import DataSpec, Method, MethodConfig
+from benchmark.networks import build_mlp, noise
+from benchmark.optim import Optimizers, OptimizerSpec, adam
+
+
+@dataclass(frozen=True)
+class FlexAEConfig(MethodConfig):
+    noise_dim: int | None = None  # m', size of the prior generator's noise; None: m
+    n_critic: int = 5  # critic steps per outer step
+    penalty: float = 10.0  # beta of Eq. 6, weight of the gradient penalty
+    lr_ae: float = 2e-4  # reconstruction: encoder and decoder
+    lr_critic: float = 1e-4  # latent critic
+    lr_prior: float = 2e-4  # prior generator
+    lr_enc: float = 1e-5  # the encoder's move toward the prior
+    norm_sees_prior: bool = True  # let the decoder's batch-norm averages see generated latents, as in the release
+
+
+class FlexAE(Method):
+    """Wasserstein auto-encoder whose latent prior is learned together with it (Eq. 3)."""
+
+    name = "flexae"
+    title = "FlexAE"
+    paper = "Mondal et al., UAI 2021"
+    year = 2021
+    url = "https://proceedings.mlr.press/v161/mondal21a.html"
+    Config = FlexAEConfig
+
+    def __init__(self, data: DataSpec, config: FlexAEConfig):
+        super().__init__(data, config)
+        m = config.latent_dim
+        self.noise_dim = config.noise_dim or m
+        self.prior_generator = build_mlp(self.noise_dim, m, config.width)
+        self.critic = build_mlp(m, 1, config.width)
+
+    def prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return self.prior_generator(noise(n, self.noise_dim, self.device, generator))
+
+    def optimizers(self) -> dict[str, OptimizerSpec]:
+        c = self.config
+        return {
+            "ae": adam(self.encoder, self.decoder, lr=c.lr_ae),
+            "critic": adam(self.critic, lr=c.lr_critic, betas=(0.0, 0.9)),
+            "prior": adam(self.prior_generator, lr=c.lr_prior, betas=(0.0, 0.9)),
+            "encoder": adam(self.encoder, lr=c.lr_enc, betas=(0.0, 0.9)),
+        }
+
+    def update(self, batches: Iterator[Tensor], opt: Optimizers, step: int) -> Mapping[str, Tensor]:
+        logs = self.autoencoder_step(next(batches), opt)
+        for _ in range(self.config.n_critic):
+            x = next(batches)
+            n = noise(len(x), self.noise_dim, x.device)
+            with torch.no_grad():
+                z = self.encode(x)  # [B, m]
+            logs |= self.critic_step(z, n, opt)
+        return logs | self.prior_step(n, opt) | self.encoder_step(x, opt)
+
+    def autoencoder_step(self, x: Tensor, opt: Optimizers) -> dict[str, Tensor]:
+        """Eq. 5: encoder and decoder."""
+        error = squared_error(x, self.reconstruct(x))
+        opt.minimise("ae", error)
+        return {"reconstruction": error}
+
+    def critic_step(self, z: Tensor, n: Tensor, opt: Optimizers) -> dict[str, Tensor]:
+        """Eq. 6: the latent critic, on codes z [B, m] and prior noise n [B, m']. Logs the distance in RMS codes too."""
+        with torch.no_grad():
+            z_prior = self.prior_generator(n)
+        loss, distance = wasserstein_critic_loss(self.critic, z, z_prior, self.config.penalty)
+        opt.minimise("critic", loss)
+        rms = z.float().square().mean().sqrt()  # the scale of the latent space is free, so the raw distance is too
+        return {"critic": loss, "distance": distance, "distance_per_rms": distance / rms, "rms_code": rms}
+
+    def prior_step(self, n: Tensor, opt: Optimizers) -> dict[str, Tensor]:
+        """Eq. 7: the prior generator."""
+        z_prior = self.prior_generator(n)
+        loss = -self.critic(z_prior).float().mean()
+        opt.minimise("prior", loss)
+        if self.config.norm_sees_prior:
+            with torch.no_grad():
+                self.decode(z_prior)
+        return {"prior": loss}
+
+    def encoder_step(self, x: Tensor, opt: Optimizers) -> dict[str, Tensor]:
+        """Eq. 8: the encoder, with a forward pass of its own after the other updates."""
+        loss = self.critic(self.encode(x)).float().mean()
+        opt.minimise("encoder", loss)
+        return {"encoder": loss}
