@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from benchmark.errors import FlexbenchError
+from benchmark.evaluation.metrics import DEFAULT_SPACE
 
 TABLES = ("1", "2", "4", "all")
 
@@ -60,8 +61,8 @@ INCLUDE = click.option("--include", multiple=True, metavar="FILE_OR_DIR",
                        help="Python file (or folder of them) with models of your own. Repeatable.")  # fmt: skip
 DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 SPACE = several(
-    click.option("--features", "space", metavar="SPACE", help="Feature space of the scores, see 'flexbench ls features'."
-                 " Default: efficientnet_lite0@128, which is embedded; 'inception' gives FID."),
+    click.option("--features", "space", metavar="SPACE", default=DEFAULT_SPACE, show_default=True,
+                 help="Feature space of the scores, see 'flexbench ls features'; 'inception' gives FID."),
     click.option("--inception-weights", envvar="FLEXBENCH_INCEPTION", metavar="FILE",
                  help="inception-2015-12-05.pt, for --features inception."),
 )  # fmt: skip
@@ -121,7 +122,7 @@ def main() -> None:
 @click.option("--force", is_flag=True, help="Delete what these jobs left and train anew.")
 @click.option("--retry-failed", is_flag=True, help="Run failed jobs again.")
 def run(latent_dim: str | None, seeds: str, steps: int | None, batch_size: int | None, width: float | None,
-        precision: str | None, pairs: tuple[str, ...], config_file: Path | None, space: str | None,
+        precision: str | None, pairs: tuple[str, ...], config_file: Path | None, space: str,
         download_inception: bool, no_tracking: bool, dry_run: bool, **options: Any) -> None:  # fmt: skip
     """Train and score every model on every dataset, latent size and seed.
 
@@ -132,7 +133,6 @@ def run(latent_dim: str | None, seeds: str, steps: int | None, batch_size: int |
     flexbench run --models vae,"flexae*" --datasets mnist --seeds 0-2 -n
     """
     from benchmark.config import Overrides
-    from benchmark.evaluation.features import DEFAULT_SPACE
     from benchmark.runner import Request, expand, run_jobs
     from benchmark.tracking import default_uri
 
@@ -148,7 +148,7 @@ def run(latent_dim: str | None, seeds: str, steps: int | None, batch_size: int |
         overrides=Overrides.parse(
             pairs, config_file, steps=steps, batch_size=batch_size, width=width, precision=precision
         ),
-        space=space or DEFAULT_SPACE,
+        space=space,
         tracking_uri=uri,
         **options,
     )

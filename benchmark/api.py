@@ -59,8 +59,9 @@ def evaluate(source: Method | str | Path, dataset: str, space: str | None = None
     """
     from .data import open_dataset
     from .evaluation.evaluator import References, score_generated, score_method
-    from .evaluation.features import DEFAULT_SPACE, feature_space
+    from .evaluation.features import feature_space
     from .evaluation.folder import read_images
+    from .evaluation.metrics import DEFAULT_SPACE
 
     data = open_dataset(dataset, data_dir and Path(data_dir), image_size)
     features = feature_space(space or DEFAULT_SPACE, inception_weights, device)

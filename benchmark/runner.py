@@ -19,7 +19,8 @@ from pathlib import Path
 from .config import JobConfig, Overrides, label, preset
 from .data import Dataset, open_dataset
 from .errors import FlexbenchError
-from .evaluation.features import DEFAULT_SPACE, feature_space
+from .evaluation.features import feature_space
+from .evaluation.metrics import DEFAULT_SPACE
 from .files import ensure_dir
 from .job import EvaluationConfig, Job
 from .registry import Registry

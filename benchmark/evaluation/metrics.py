@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DEFAULT_SPACE = "efficientnet_lite0@128"  # needs no download; see features.FEATURE_SPACES
+
 
 @dataclass(frozen=True)
 class Metric:
