@@ -165,7 +165,7 @@ def run(latent_dim: str | None, seeds: str, steps: int | None, batch_size: int |
 
 def show_jobs(jobs: list[Any], request: Any) -> None:
     """One line per job: state, what it is, details."""
-    from benchmark.worker import choose_device
+    from benchmark.device import choose_device
 
     click.echo(f"{len(jobs)} jobs under {request.out / 'runs'}, on {choose_device(request.device)}, "
                f"scored in {request.space}:")  # fmt: skip
@@ -188,7 +188,8 @@ def exit_code(words: list[str]) -> int:
 @click.option("--format", "style", type=click.Choice(["md", "csv"]), default="md", show_default=True)
 @click.option("--preset", help="Which preset's results, where there are several.")
 @click.option("--features", "space", help="Which feature space's results, where there are several.")
-def table(number: str, out: Path, style: str, preset: str | None, space: str | None) -> None:
+@click.option("--images", type=int, help="Which number of scored images, where there are several.")
+def table(number: str, out: Path, style: str, preset: str | None, space: str | None, images: int | None) -> None:
     """Print the paper's tables of what has run: 1 Frechet distances, 2 precision/recall, 4 memorisation.
 
     \b
@@ -202,7 +203,7 @@ def table(number: str, out: Path, style: str, preset: str | None, space: str | N
         raise FlexbenchError(f"there is no folder '{out}'. Run something first, or give --out.")
     frame = results(out)
     for n in TABLES[:-1] if number == "all" else [number]:
-        click.echo(to_text(make(frame, int(n), preset, space), style))
+        click.echo(to_text(make(frame, int(n), preset, space, images), style))
     click.echo(f"All scores: {write_results(out)}", err=True)
 
 
@@ -227,8 +228,8 @@ def evaluate(source: Path, dataset: str | None, images: int, seed: int, space: s
     """
     from benchmark.api import evaluate as score
     from benchmark.api import load
+    from benchmark.device import choose_device
     from benchmark.job import Job
-    from benchmark.worker import choose_device
 
     if not source.is_dir():
         raise FlexbenchError(f"there is no folder '{source}'. Give a run (see 'flexbench ls runs') or images.")
@@ -259,9 +260,9 @@ def sample(run_dir: Path, count: int, out: Path, seed: int, include: tuple[str, 
     flexbench sample results/runs/digits/vae/16-s0-0123abcd -n 64 --out grid.png
     """
     from benchmark.api import load
+    from benchmark.device import choose_device
     from benchmark.evaluation.evaluator import generate
     from benchmark.evaluation.images import save_grid, save_images
-    from benchmark.worker import choose_device
 
     images = generate(load(run_dir, choose_device(device), include), count, seed)
     (save_grid if out.suffix.lower() == ".png" else save_images)(images, out)
@@ -283,6 +284,26 @@ def ls(what: str, out: Path, include: tuple[str, ...]) -> None:
 
     arguments = {"runs": (out,), "models": (include,)}.get(what, ())
     click.echo(listing.aligned(getattr(listing, what)(*arguments)))
+
+
+@main.command()
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+def check(path: Path) -> None:
+    """Check a model of your own against the contract that every model of the suite keeps. Takes seconds.
+
+    \b
+    flexbench check my_model.py
+    """
+    from benchmark.conformance import run_checks
+    from benchmark.registry import Registry
+
+    registry = Registry.load([path])
+    problems = 0
+    for name in registry.sources:
+        for fact, problem in run_checks(registry.get(name)):
+            click.echo(f"{name}: {fact}: {problem or 'ok'}")
+            problems += problem is not None
+    sys.exit(1 if problems else 0)
 
 
 @main.group()

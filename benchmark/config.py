@@ -76,8 +76,21 @@ class JobConfig:
     @property
     def hash(self) -> str:
         """8 hex digits over everything that changes results, and nothing else."""
-        content = {k: v for k, v in asdict(self).items() if k != "preset"}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        return self._hash_without("preset")
+
+    @property
+    def variant(self) -> str:
+        """The hash without the seed: runs that share it are repetitions of each other."""
+        return self._hash_without("preset", "seed")
+
+    def settings(self, method: type[Method]) -> str:
+        """The model's knobs that differ from their defaults, e.g. 'beta=2.0'; empty if none does."""
+        defaults = asdict(method.Config(latent_dim=self.latent_dim, width=self.train.width))
+        return ", ".join(f"{k}={v}" for k, v in self.method.items() if v != defaults.get(k))
+
+    def _hash_without(self, *names: str) -> str:
+        content = {k: v for k, v in asdict(self).items() if k not in names}
+        return hashlib.sha256(canonical(content).encode()).hexdigest()[:8]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for config.json."""

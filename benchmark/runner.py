@@ -18,6 +18,7 @@ from pathlib import Path
 
 from .config import JobConfig, Overrides, label, preset
 from .data import Dataset, open_dataset
+from .device import choose_device
 from .errors import FlexbenchError
 from .evaluation.features import feature_space
 from .evaluation.metrics import DEFAULT_SPACE
@@ -26,7 +27,7 @@ from .job import EvaluationConfig, Job
 from .registry import Registry
 from .reporting.collect import write_results
 from .schema import provenance
-from .worker import WorkerOptions, choose_device
+from .worker import WorkerOptions
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,9 @@ class ResultRow(TypedDict):
     latent_dim: int  # m
     seed: int
     preset: str  # with what was changed of it, e.g. "cpu[steps=500]"
+    settings: str  # the model's knobs that differ from their defaults, e.g. "beta=2.0"
     hash: str  # of the job's configuration
+    variant: str  # the same without the seed: rows that share it are repetitions
     checkpoint: str  # "last"
     step: int  # outer steps of the last phase
     metric: str  # full name with the protocol, e.g. "gen_fd10k_test@efficientnet_lite0@128"

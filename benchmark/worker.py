@@ -14,13 +14,17 @@ import sys
 import traceback
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .config import JobConfig
+from .device import choose_device, settle
 from .errors import DivergedError, FlexbenchError
 from .files import read_json
 from .job import EvaluationConfig, Job
 from .tracking import NoTracker, make_tracker
+
+if TYPE_CHECKING:
+    from .method import Method
 
 log = logging.getLogger("benchmark")
 
@@ -49,7 +53,6 @@ class WorkerOptions:
 def main(arguments: list[str]) -> int:
     """Do the job whose folder and options are given; returns the exit code."""
     job, options = Job.open(Path(arguments[0])), WorkerOptions(**json.loads(arguments[1]))
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     with job.lock(lambda: print(f"{job.label}: another process is at work on it; waiting", file=sys.stderr)):
         return Worker(job, options).run()
 
@@ -69,11 +72,7 @@ class Worker:
 
         if self.job.done(self.evaluation):
             return 0
-        handler = logging.FileHandler(self.job.folder / "log.txt")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        logging.getLogger().addHandler(handler)
-        log.setLevel(logging.INFO)
-        logging.getLogger().handlers[0].setLevel(logging.WARNING)
+        log_to(self.job.folder / "log.txt")
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._stop)
         try:
@@ -88,8 +87,8 @@ class Worker:
             return 2
         except DivergedError as error:
             return self._fail(f"training diverged: {error}. Lower train.lr_factor, or set this model's learning rates")
-        except Exception as error:
-            log.error("%s", traceback.format_exc())
+        except Exception as error:  # a crash of one job is a state of that job, not the end of the grid
+            log.info("%s", traceback.format_exc())
             return self._fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
     def work(self) -> None:
@@ -165,7 +164,7 @@ class Worker:
         references = References(self.dataset, self.evaluation.images, self.space)
         scores = score_method(method, references, self.job.config.seed)
         provenance = read_json(self.job.folder / "provenance.json")
-        shared = row_head(self.job, PROTOCOL, provenance) | {"title": self.method_class.title}
+        shared = row_head(self.job, self.method_class, PROTOCOL, provenance)
         rows = [{**shared, **asdict(score), **self.job.cost} for score in scores]
         self.job.record(rows, self.evaluation)
         self.tracker.log({s.metric: s.value for s in scores}, rows[0]["step"])
@@ -188,19 +187,30 @@ class Worker:
 
     def _fail(self, reason: str) -> int:
         self.job.fail(reason)
-        log.error("%s", reason)
+        log.info("failed: %s", reason)
         print(f"{self.job.label}: failed: {reason}", file=sys.stderr)
         self.tracker.finish("FAILED")
         return 1
 
 
-def row_head(job: Job, protocol: int, provenance: dict[str, Any]) -> dict[str, Any]:
+def log_to(path: Path) -> None:
+    """Warnings to stderr; what the harness says, and any warning, to the job's log file."""
+    terminal, file = logging.StreamHandler(), logging.FileHandler(path)
+    terminal.setLevel(logging.WARNING)
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[terminal, file], level=logging.WARNING, force=True)
+    log.setLevel(logging.INFO)
+
+
+def row_head(job: Job, method: type[Method], protocol: int, provenance: dict[str, Any]) -> dict[str, Any]:
     """The part of a result row that says which job it is of."""
     c = job.config
     steps = read_json(job.folder / "training.json")["phases"][-1].get("steps", c.train.steps)
     return {
-        "protocol": protocol, "model": c.model, "title": c.model, "dataset": c.dataset, "latent_dim": c.latent_dim,
-        "seed": c.seed, "preset": c.preset, "hash": c.hash, "checkpoint": "last", "step": steps,
+        "protocol": protocol, "model": c.model, "title": method.title or c.model, "dataset": c.dataset,
+        "latent_dim": c.latent_dim,
+        "seed": c.seed, "preset": c.preset, "settings": c.settings(method),
+        "hash": c.hash, "variant": c.variant, "checkpoint": "last", "step": steps,
         "dataset_hash": provenance["dataset_hash"], "git": provenance["git"],
     }  # fmt: skip
 
@@ -216,28 +226,6 @@ def above(real: Any, reconstructed: Any, columns: int) -> Any:
 def log_interval(config: JobConfig) -> int:
     """Steps per log row: about 100 rows a run, at most one per 100 steps."""
     return max(1, min(100, config.train.steps // 100))
-
-
-def choose_device(name: str) -> Any:
-    """`auto` is CUDA where there is one, else the CPU; FlexbenchError for `cuda` without one."""
-    import torch
-
-    if name == "cuda" and not torch.cuda.is_available():
-        raise FlexbenchError("--device cuda: torch finds no CUDA device. Use --device cpu or auto.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def settle(device: Any, threads: int) -> None:
-    """Make torch repeatable: deterministic kernels, no TF32, a fixed number of threads."""
-    import torch
-
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    if threads:
-        torch.set_num_threads(threads)
 
 
 if __name__ == "__main__":

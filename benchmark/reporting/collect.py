@@ -17,7 +17,7 @@ def results(out: Path) -> pd.DataFrame:
     """All scores of all jobs under an output root, in a fixed order."""
     rows = [row for job in find_jobs(out) for row in job.rows]
     frame = pd.DataFrame(rows, columns=COLUMNS)
-    keys = ["dataset", "model", "latent_dim", "seed", "preset", "hash", "step", "metric", "n_images"]
+    keys = ["dataset", "model", "latent_dim", "seed", "preset", "settings", "hash", "step", "metric", "n_images"]
     return frame.sort_values(keys, kind="stable").reset_index(drop=True)
 
 

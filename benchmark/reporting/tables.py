@@ -28,16 +28,18 @@ class Table:
     better: dict[str, str | None]  # heading -> lower | higher | None
 
 
-def make(results: pd.DataFrame, number: int, preset: str | None = None, space: str | None = None) -> Table:
+def make(
+    results: pd.DataFrame, number: int, preset: str | None = None, space: str | None = None, images: int | None = None
+) -> Table:
     """Table 1 (Frechet distances), 2 (precision and recall) or 4 (memorisation) of what has run.
 
-    Rows of different presets or feature spaces are never put into one column: with several on disk, `preset` or
-    `space` chooses. Raises FlexbenchError when it must be chosen, or when nothing has run.
+    Rows of different presets, feature spaces or numbers of images are never put into one column: with several on
+    disk, `preset`, `space` or `images` chooses. Raises FlexbenchError when it must be chosen, or when nothing has run.
     """
     metrics = [m for m in METRICS.values() if m.table == number]
     if not metrics:
         raise FlexbenchError(f"there is no table {number}. Tables: {', '.join(map(str, TABLE_TITLES))}.")
-    rows = select(results, metrics, preset, space)
+    rows = select(results, metrics, preset, space, images)
     headings = {m.family: m.column for m in metrics}
     models = rows[rows.family.isin(headings)].assign(heading=lambda r: r.family.map(headings))
     floors = pd.concat([rows[rows.family == m.floor].assign(heading=m.column) for m in metrics if m.floor])
@@ -57,7 +59,9 @@ def make(results: pd.DataFrame, number: int, preset: str | None = None, space: s
                  pivot(grouped.std(ddof=1)), pivot(grouped.count()), better)  # fmt: skip
 
 
-def select(results: pd.DataFrame, metrics: list[Metric], preset: str | None, space: str | None) -> pd.DataFrame:
+def select(
+    results: pd.DataFrame, metrics: list[Metric], preset: str | None, space: str | None, images: int | None
+) -> pd.DataFrame:
     """The rows that belong in one table, or a FlexbenchError if they may not stand side by side."""
     families = {m.family for m in metrics} | {m.floor for m in metrics if m.floor}
     rows = results[results.family.isin(families)]
@@ -66,28 +70,36 @@ def select(results: pd.DataFrame, metrics: list[Metric], preset: str | None, spa
     rows = pd.concat([spaces, _one_of(rows[rows.space.notna()], "space", space, "--features")])
     if rows.empty:
         raise FlexbenchError("nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke")
+    same_n = [_one_of(part, "n_images", images, "--images") for _, part in rows.groupby("dataset")]
+    rows = pd.concat(same_n)
     newest = rows[rows.protocol == rows.protocol.max()]
     return newest.assign(order=newest.model.map(lambda m: BUILT_IN_ORDER.get(m, len(BUILT_IN_ORDER))))
 
 
-def _one_of(rows: pd.DataFrame, column: str, chosen: str | None, option: str) -> pd.DataFrame:
+def _one_of(rows: pd.DataFrame, column: str, chosen: str | int | None, option: str) -> pd.DataFrame:
     """Rows with one value of a column: the chosen one, or the only one."""
     values = sorted(rows[column].dropna().unique())
+    listed = ", ".join(map(str, values)) or "none"
     if chosen is not None:
         if chosen not in values:
-            raise FlexbenchError(f"no results with {option} '{chosen}'. There are: {', '.join(values) or 'none'}.")
+            raise FlexbenchError(f"no results with {option} '{chosen}'. There are: {listed}.")
         return rows[rows[column] == chosen]
     if len(values) > 1:
-        raise FlexbenchError(
-            f"results of different {column}s cannot share a table. Use {option} with one of: {', '.join(values)}."
-        )
+        raise FlexbenchError(f"results that differ in {column} cannot share a table. Use {option} with one: {listed}.")
     return rows
 
 
 def row_labels(models: pd.DataFrame) -> pd.Series:
-    """A model's title, with its latent size where a model has run at several on one dataset."""
+    """A model's title with its changed settings; with its latent size where it has run at several on one dataset.
+
+    What still differs in more than the seed (an edited file of the user's, say) gets its variant's hash: only
+    repetitions are averaged.
+    """
+    labels = models.title + models.settings.fillna("").map(lambda s: f" [{s}]" if s else "")
     several = models.groupby(["model", "dataset"]).latent_dim.transform("nunique") > 1
-    return models.title.where(~several, models.title + " m=" + models.latent_dim.astype(str))
+    labels = labels.where(~several, labels + " m=" + models.latent_dim.astype(str))
+    unclear = models.assign(label=labels).groupby(["label", "dataset"]).variant.transform("nunique") > 1
+    return labels.where(~unclear, labels + " #" + models.variant.astype(str).str[:4])
 
 
 def caption(rows: pd.DataFrame, metrics: list[Metric]) -> str:
