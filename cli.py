@@ -13,7 +13,7 @@ import click
 from benchmark.errors import FlexbenchError
 from benchmark.evaluation.metrics import DEFAULT_SPACE
 
-TABLES = ("1", "2", "4", "all")
+TABLES = ("1", "2", "4", "cost")
 
 
 class Main(click.Group):
@@ -109,6 +109,7 @@ def main() -> None:
 @INCLUDE
 @DEVICE
 @click.option("--jobs", type=int, default=1, show_default=True, help="Jobs at once, each in a process of its own.")
+@click.option("--threads", type=int, help="Threads of each job. Default: the processors divided by --jobs.")
 @click.option(
     "--checkpoint-seconds", type=float, default=60.0, show_default=True, help="Longest time between checkpoints."
 )
@@ -166,11 +167,12 @@ def run(latent_dim: str | None, seeds: str, steps: int | None, batch_size: int |
 def show_jobs(jobs: list[Any], request: Any) -> None:
     """One line per job: state, what it is, details."""
     from benchmark.device import choose_device
+    from benchmark.runner import plan
 
     click.echo(f"{len(jobs)} jobs under {request.out / 'runs'}, on {choose_device(request.device)}, "
                f"scored in {request.space}:")  # fmt: skip
     for job in jobs:
-        state, detail = job.state(request.evaluation), job.detail(request.evaluation)
+        state, detail = plan(job, request)
         click.echo(f"  {state:<10} {job.label}" + (f": {detail}" if detail else ""))
 
 
@@ -183,27 +185,30 @@ def exit_code(words: list[str]) -> int:
 
 
 @main.command()
-@click.argument("number", type=click.Choice(TABLES), default="all")
+@click.argument("name", metavar="[1|2|4|cost|all]", type=click.Choice([*TABLES, "all"]), default="all")
 @OUT
 @click.option("--format", "style", type=click.Choice(["md", "csv"]), default="md", show_default=True)
 @click.option("--preset", help="Which preset's results, where there are several.")
 @click.option("--features", "space", help="Which feature space's results, where there are several.")
 @click.option("--images", type=int, help="Which number of scored images, where there are several.")
-def table(number: str, out: Path, style: str, preset: str | None, space: str | None, images: int | None) -> None:
-    """Print the paper's tables of what has run: 1 Frechet distances, 2 precision/recall, 4 memorisation.
+def table(name: str, out: Path, style: str, preset: str | None, space: str | None, images: int | None) -> None:
+    """Print the paper's tables of what has run: 1 Frechet distances, 2 precision/recall, 4 memorisation, and the cost.
 
     \b
     flexbench table
     flexbench table 1 --format csv
     """
     from benchmark.reporting.collect import results, write_results
-    from benchmark.reporting.tables import make, to_text
+    from benchmark.reporting.tables import cost, cost_text, make, to_text
 
     if not out.is_dir():
         raise FlexbenchError(f"there is no folder '{out}'. Run something first, or give --out.")
     frame = results(out)
-    for n in TABLES[:-1] if number == "all" else [number]:
-        click.echo(to_text(make(frame, int(n), preset, space, images), style))
+    for n in TABLES if name == "all" else [name]:
+        if n == "cost":
+            click.echo(cost_text(cost(frame, preset), style))
+        else:
+            click.echo(to_text(make(frame, int(n), preset, space, images), style))
     click.echo(f"All scores: {write_results(out)}", err=True)
 
 

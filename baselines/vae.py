@@ -23,6 +23,10 @@ class VAEConfig(MethodConfig):
     beta: float = 1.0  # weight of the KL term; 1 is the evidence lower bound
     decoder_variance: float = 0.5  # s_x^2 of the Gaussian decoder
 
+    def __post_init__(self) -> None:
+        self.require(0, "beta")
+        self.require(0, "decoder_variance", above=True)
+
 
 class VAE(Method):
     """Gaussian posterior, standard normal prior, Gaussian decoder of fixed variance; maximises the ELBO (Eq. 10)."""

@@ -6,7 +6,7 @@ https://arxiv.org/abs/1711.01558
 
 The reference code weighs 0.05 times the squared error against lambda = 10 (MNIST) or 100 (CelebA, images in
 [-1, 1]); on the squared error of images in [0, 1] that is lambda = 200 and 500. CIFAR-10 is not in the paper; 300
-lies between. Smaller images than 28x28 get 200 times their share of 784 pixels.
+lies between. Grey images smaller than 28x28 get 200 times their share of 784 pixels.
 Deviations: the discriminator is the suite's latent critic (4 x 1024); no encoder pre-training, no noise on the
 inputs, no learning-rate decay, as for all models of the suite.
 """
@@ -31,6 +31,9 @@ class WAEGANConfig(MethodConfig):
     reg: float | None = None  # lambda, on the squared-error scale; None: by the size of the images, see above
     lr: float = 2e-4  # of encoder and decoder
     lr_discriminator: float = 2e-4
+
+    def __post_init__(self) -> None:
+        self.require(0, "reg", "lr", "lr_discriminator")
 
 
 class WAEGAN(Method):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
@@ -30,6 +31,10 @@ class CachedRows:
 
     def take(self, indices: np.ndarray) -> Tensor:
         return self.tensor[torch.from_numpy(indices)]
+
+    def digest(self) -> str:
+        """Hash of the content."""
+        return hashlib.sha256(self.tensor.contiguous().numpy()).hexdigest()
 
 
 def to_device(rows: np.ndarray | Tensor, device: torch.device) -> Tensor:

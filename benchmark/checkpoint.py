@@ -37,12 +37,13 @@ def save_checkpoint(folder: Path, phase: int, step: int, state: dict[str, Any]) 
 
 
 def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest whole checkpoint, or None. Damaged ones are reported and passed over. No pickled code is run."""
+    """The newest whole checkpoint, or None. Damaged ones are reported and removed. No pickled code is run."""
     for path in checkpoints(folder):
         data = path.read_bytes()
         if digest(data) == path.stem.rsplit("-", 1)[1]:
             return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
         log.warning("checkpoint %s is damaged: using the one before it", path.name)
+        path.unlink()  # it would count as the newest when old ones are dropped
     return None
 
 
@@ -59,7 +60,7 @@ def digest(data: bytes) -> str:
 def export_weights(method: Method, path: Path) -> None:
     """Write all parameters and buffers to a safetensors file, atomically."""
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in method.state_dict().items()}
-    atomic_write(path, save(state, metadata={"format": "pt", "model": method.name}))
+    atomic_write(path, save(state, metadata={"model": method.name}))
 
 
 def import_weights(method: Method, path: Path) -> Method:

@@ -144,7 +144,7 @@ class Overrides:
                 raise FlexbenchError(
                     f"--set '{pair}' is not of the form train.KEY=VALUE or MODEL.KEY=VALUE, e.g. --set vae.beta=2."
                 )
-            overrides.values.setdefault(section, {})[name] = yaml.safe_load(text) if text else ""
+            overrides.values.setdefault(section, {})[name] = parse_value(pair, text)
         given = {k: v for k, v in train.items() if v is not None}
         if given:
             overrides.values.setdefault("train", {}).update(given)
@@ -172,12 +172,22 @@ class Overrides:
         return replace(config_class(latent_dim=latent_dim, width=width), values, name)
 
 
+def parse_value(pair: str, text: str) -> Any:
+    """The right-hand side of `--set`, read as YAML reads a value."""
+    try:
+        return yaml.safe_load(text) if text else ""
+    except yaml.YAMLError as error:
+        raise FlexbenchError(f"--set '{pair}': '{text}' is not a value. Quote it if it is meant as text.") from error
+
+
 def read_yaml(path: Path) -> dict[str, dict[str, Any]]:
     """A settings file: a mapping of sections to mappings."""
     try:
         value = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
         raise FlexbenchError(f"--config: cannot read '{path}': {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise FlexbenchError(f"--config: '{path}' is not a text file in UTF-8.") from error
     except yaml.YAMLError as error:
         raise FlexbenchError(f"--config: '{path}' is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict) or not all(isinstance(v, dict) for v in value.values()):
@@ -196,12 +206,19 @@ def replace(config: Any, values: Mapping[str, Any], section: str) -> Any:
         if key not in names:
             raise unknown("setting", f"{section}.{key}", [f"{section}.{name}" for name in names])
         changes[key] = coerce(value, hints[key], f"{section}.{key}")
-    return dataclasses.replace(config, **changes)
+    try:
+        return dataclasses.replace(config, **changes)
+    except ValueError as error:  # a range that the dataclass itself checks
+        raise FlexbenchError(f"{section}.{error}.") from error
 
 
 def coerce(value: Any, hint: Any, key: str) -> Any:
-    """`value` as the annotated type (int, float, bool, str or an optional of these), or a FlexbenchError."""
-    options = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+    """`value` as the annotated type, or a FlexbenchError.
+
+    Understood are int, float, bool, str, Literal choices of these, and unions of all of them with None.
+    """
+    union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
+    options = typing.get_args(hint) if union else (hint,)
     for option in options:
         if option is types.NoneType and value is None:
             return None
@@ -209,8 +226,16 @@ def coerce(value: Any, hint: Any, key: str) -> Any:
             return value
         if option is float and (number := _as_float(value)) is not None:
             return number
-    wanted = " or ".join("null" if o is types.NoneType else o.__name__ for o in options)
-    raise FlexbenchError(f"{key}: '{value}' is not a valid value; it must be {wanted}.")
+        if typing.get_origin(option) is typing.Literal and value in typing.get_args(option):
+            return value
+    raise FlexbenchError(f"{key}: '{value}' is not a valid value; it must be {' or '.join(map(_wanted, options))}.")
+
+
+def _wanted(option: Any) -> str:
+    """An annotated type in words."""
+    if typing.get_origin(option) is typing.Literal:
+        return " or ".join(map(str, typing.get_args(option)))
+    return "null" if option is types.NoneType else getattr(option, "__name__", str(option))
 
 
 def _as_float(value: Any) -> float | None:

@@ -29,5 +29,4 @@ def settle(device: torch.device, threads: int) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    if threads:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(threads)

@@ -14,16 +14,16 @@ class FlexbenchError(Exception):
 
 
 class DivergedError(Exception):
-    """A loss stopped being finite. Carries the phase, the step (0-based) and the name of the loss."""
+    """A loss, or what its step left, is not finite. Carries the phase, the step (0-based) and the name of the loss."""
 
-    def __init__(self, phase: str, step: int, loss: str):
-        super().__init__(f"loss '{loss}' is not finite at step {step} of phase '{phase}'")
+    def __init__(self, phase: str, step: int, loss: str, what: str = "loss"):
+        super().__init__(f"{what} '{loss}' is not finite at step {step} of phase '{phase}'")
         self.phase, self.step, self.loss = phase, step, loss
 
 
 def unknown(kind: str, value: str, valid: Iterable[str], hint: str = "") -> FlexbenchError:
     """A 'did you mean' error for a name that is not in `valid`; `hint` is the next command to type."""
-    valid = sorted(valid)
+    value, valid = str(value), sorted(valid)
     near = difflib.get_close_matches(value, valid, n=1)
     guess = f" Did you mean '{near[0]}'?" if near else ""
     return FlexbenchError(f"unknown {kind} '{value}'.{guess} Valid: {', '.join(valid) or '(none)'}. {hint}".rstrip())

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .batches import Batches, Rows, in_order, map_rows
+from .batches import Batches, CachedRows, Rows, in_order, map_rows
 from .checkpoint import export_weights, load_checkpoint, save_checkpoint
 from .config import JobConfig
-from .errors import FlexbenchError
+from .errors import DivergedError, FlexbenchError
 from .files import append_jsonl, atomic_write, read_jsonl, write_json
 from .flops import FlopTally
 from .method import Fit, Method, Train
 from .networks import count_parameters
-from .optim import Optimizers
+from .optim import Optimizers, all_finite
 from .seeding import derive, seed_everything
 
 log = logging.getLogger(__name__)
@@ -74,8 +75,9 @@ class Progress:
     step: int = 0  # steps done in it
     drawn: int = 0  # batches drawn in it
     seconds: float = 0.0  # wall time spent in it, summed over interruptions
+    inputs: str = ""  # hash of what the phase trains on, where it is not the images themselves
     sums: dict[str, Tensor] = field(default_factory=dict)  # losses since the last row of the log
-    summed: int = 0  # steps in these sums
+    counts: dict[str, int] = field(default_factory=dict)  # how many steps gave each of them
     accounts: list[dict[str, Any]] = field(default_factory=list)  # one per finished phase: what it cost
 
 
@@ -130,8 +132,10 @@ def run_train(run: Run, phase: Train, progress: Progress, state: Mapping[str, An
     batches = Batches(rows, config.train.batch_size, config.seed, phase.name, run.device, progress.drawn)
     average = Average(method)
     if state:
+        check_inputs(phase, rows, progress)
         opt.load_state_dict(state["optimizers"])
         average.state = state["average"]
+    progress.inputs = content(rows)
     flops = flops_of_one_step(run, phase, rows)
     clock = Clock(progress.seconds, watch)
 
@@ -146,11 +150,11 @@ def run_train(run: Run, phase: Train, progress: Progress, state: Mapping[str, An
         progress.drawn, progress.seconds = batches.drawn, clock.seconds()
 
         if progress.step % watch.log_every == 0 or progress.step == phase.steps:
-            opt.check_finite(phase.name)
+            check_finite(run, progress, opt)
             watch.report(write_row(run, phase, progress))
         stopping = watch.stop()
         if stopping or clock.checkpoint_due(progress.step):
-            opt.check_finite(phase.name)
+            check_finite(run, progress, opt)
             save(run, progress, opt, average)
             clock.saved()
         if stopping:
@@ -240,19 +244,42 @@ class Clock:
 def add_up(progress: Progress, losses: Mapping[str, Tensor]) -> None:
     """Add a step's scalars to the running sums, on the device."""
     for name, value in losses.items():
-        value = value.detach().double()
+        value = torch.as_tensor(value).detach().double()
         progress.sums[name] = progress.sums[name] + value if name in progress.sums else value
-    progress.summed += 1
+        progress.counts[name] = progress.counts.get(name, 0) + 1
 
 
 def write_row(run: Run, phase: Train, progress: Progress) -> dict[str, Any]:
     """Append the mean losses since the last row to train.jsonl, and start new sums."""
     row = {"phase": phase.name, "step": progress.step, "of": phase.steps,
            "images": progress.drawn * run.config.train.batch_size, "seconds": round(progress.seconds, 3)}  # fmt: skip
-    row |= {f"loss/{name}": float(total) / progress.summed for name, total in progress.sums.items()}
+    means = {name: float(total) / progress.counts[name] for name, total in progress.sums.items()}
+    row |= {f"loss/{name}": mean for name, mean in means.items() if math.isfinite(mean)}
     append_jsonl(run.folder / "train.jsonl", [row])
-    progress.sums, progress.summed = {}, 0
+    progress.sums, progress.counts = {}, {}
     return row
+
+
+def check_finite(run: Run, progress: Progress, opt: Optimizers) -> None:
+    """DivergedError if a loss, the weights or the buffers are not finite. Called before anything is saved."""
+    opt.check_finite(progress.phase)
+    for name, buffer in run.method.named_buffers():
+        if buffer.is_floating_point() and not all_finite([buffer]):
+            raise DivergedError(progress.phase, progress.step - 1, name, "buffer")
+
+
+def content(rows: Rows) -> str:
+    """Hash of a phase's own inputs; empty for the images, which the dataset's hash covers."""
+    return rows.digest() if isinstance(rows, CachedRows) else ""
+
+
+def check_inputs(phase: Train, rows: Rows, progress: Progress) -> None:
+    """FlexbenchError where the inputs that a resumed phase computes are not those it began with."""
+    if content(rows) != progress.inputs:
+        raise FlexbenchError(
+            f"phase '{phase.name}' cannot resume: its inputs depend on weights that the phase itself trains. "
+            "Compute them from networks that it leaves alone, in eval mode."
+        )
 
 
 def save(run: Run, progress: Progress, opt: Optimizers | None = None, average: Average | None = None) -> None:

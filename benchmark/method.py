@@ -47,6 +47,13 @@ class MethodConfig:
     latent_dim: int = 32  # m, size of the latent code
     width: float = 1.0  # scales the base sizes 64 / 128 / 1024 of every network
 
+    def require(self, minimum: float, *names: str, above: bool = False) -> None:
+        """For `__post_init__`: ValueError if a knob is below `minimum` (or equal to it, with `above`); None passes."""
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and (value < minimum or (above and value == minimum)):
+                raise ValueError(f"{name} is {value}; it must be {'greater than' if above else 'at least'} {minimum}")
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -64,7 +71,8 @@ class Train:
     """A phase of gradient steps. `update(batches, opt, step)` does one and returns scalars to log.
 
     `inputs` maps images [B, C, S, S] to what the phase trains on (frozen latents, code grids). It is applied
-    once to every training image, in eval mode, when the phase begins, and `batches` then draws from the result.
+    once to every training image, in eval mode, when the phase begins, and `batches` then draws from the result. It
+    must depend only on what the phase leaves alone, batch-norm averages included: a resumed run computes it again.
     """
 
     name: str

@@ -129,13 +129,14 @@ def frozen_statistics(*nets: nn.Module) -> Iterator[None]:
     For passes that only feed a critic: repeated n_critic times, they would drown the other streams.
     """
     norms = [m for net in nets for m in net.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    before = [m.track_running_stats for m in norms]
     try:
         for m in norms:
             m.track_running_stats = False
         yield
     finally:
-        for m in norms:
-            m.track_running_stats = True
+        for m, tracked in zip(norms, before, strict=True):
+            m.track_running_stats = tracked
 
 
 def count_parameters(net: nn.Module) -> int:

@@ -36,12 +36,17 @@ def adam(*parts: nn.Module | nn.Parameter, **settings: Any) -> OptimizerSpec:
 
 
 def parameters_of(parts: Iterable[nn.Module | nn.Parameter]) -> Iterator[nn.Parameter]:
-    """All parameters of modules and bare parameters, in order."""
+    """All trainable parameters of modules, and bare parameters, in order."""
     for part in parts:
         if isinstance(part, nn.Parameter):
             yield part
         else:
-            yield from part.parameters()
+            yield from (p for p in part.parameters() if p.requires_grad)
+
+
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Whether every value is finite: one reduction on the device, one sync."""
+    return bool(torch.stack([t.detach().isfinite().all() for t in tensors]).all())
 
 
 class Optimizers:
@@ -93,11 +98,14 @@ class Optimizers:
         self._clock = step
 
     def check_finite(self, phase: str) -> None:
-        """Raise DivergedError for the first loss that was not finite since the start (one device sync)."""
+        """DivergedError for the first loss that was not finite, or for weights that a gradient spoilt (device sync)."""
         bad = {name: int(step) for name, step in self._first_bad.items() if int(step) >= 0}
         if bad:
             name = min(bad, key=bad.__getitem__)
             raise DivergedError(phase, bad[name], name)
+        for name, spec in self._specs.items():
+            if not all_finite(spec.parameters):
+                raise DivergedError(phase, self._clock, name, "what was moved down the gradient of loss")
 
     def state_dict(self) -> dict[str, Any]:
         """Everything a resumed run needs: the torch optimizers' states and the step counts."""

@@ -6,6 +6,7 @@ import fnmatch
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ BUILT_IN = {
     "flexae": "flexae.flexae:FlexAE",
     "flexae-sr": "flexae.flexae_sr:FlexAESR",
 }
+RESERVED = ("all", "train")  # a word of --models, and a section of settings
 ENTRY_POINTS = "flexbench.models"  # a package may register models under this entry-point group
 
 
@@ -41,12 +43,17 @@ class Registry:
         registry = cls()
         for point in entry_points(group=ENTRY_POINTS):
             registry.add(point.name, point.value, point.value)
-        for path in include:
-            registry.include(Path(path))
+        for path in dict.fromkeys(Path(p).resolve() for p in include):
+            registry.include(path)
         return registry
 
     def add(self, name: str, target: str | type[Method], origin: str) -> None:
-        """Register one model; a name that is taken is an error that names both owners."""
+        """Register one model; a bad name, and one that is taken, are errors that name the owners."""
+        if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or name in RESERVED:
+            raise FlexbenchError(
+                f"'{name}' of {origin} cannot be a model's name: use lower-case letters, digits, '-', '.' and '_', "
+                f"but not {' or '.join(RESERVED)}."
+            )
         if name in self.targets:
             taken = self.origins.get(name, self.targets[name])
             raise FlexbenchError(f"model '{name}' of {origin} is already defined by {taken}. Rename one of them.")
@@ -82,6 +89,8 @@ class Registry:
             wanted = "*" if pattern == "all" else pattern
             hits = [name for name in self.targets if fnmatch.fnmatchcase(name, wanted)]
             names += hits or [self.get(pattern) and pattern]
+        if not names:
+            raise FlexbenchError("no model given. Use --models all, or names from 'flexbench ls models'.")
         return [name for name in self.targets if name in names]
 
 
@@ -89,20 +98,14 @@ def _methods_of(file: Path) -> list[type[Method]]:
     """The `Method` subclasses that a Python file itself defines and names."""
     from .method import Method
 
-    module_name = f"flexbench_include_{file.stem}"
+    module_name = f"flexbench_include_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
         raise FlexbenchError(f"--include: '{file}' is not a Python file.")
     module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise FlexbenchError(f"--include: importing '{file}' failed: {type(error).__name__}: {error}") from error
-    return [
-        value
-        for value in vars(module).values()
-        if isinstance(value, type)
-        and issubclass(value, Method)
-        and value.__module__ == module_name
-        and "name" in vars(value)
-    ]
+    classes = dict.fromkeys(value for value in vars(module).values() if isinstance(value, type))
+    return [c for c in classes if issubclass(c, Method) and c.__module__ == module_name and "name" in vars(c)]

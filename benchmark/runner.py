@@ -48,6 +48,7 @@ class Request:
     include: tuple[str, ...] = ()
     device: str = "auto"
     jobs: int = 1  # processes at once
+    threads: int | None = None  # of each process; None: the processors divided by `jobs`
     tracking_uri: str | None = None
     suite: str | None = None  # MLflow experiment; None: datasets and preset
     inception_weights: str | None = None
@@ -82,8 +83,8 @@ def expand(request: Request) -> tuple[list[Job], dict[str, Dataset]]:
     request.overrides.check_sections(registry.targets)
     models = registry.match(request.models)
     names = list(dict.fromkeys(filter(None, (d.strip() for d in request.datasets.split(",")))))
-    if not models or not names:
-        raise FlexbenchError("give at least one model and one dataset, e.g. --models vae --datasets digits.")
+    if not names:
+        raise FlexbenchError("no dataset given. Use --datasets digits, or names from 'flexbench ls datasets'.")
     datasets = {name: open_dataset(name, request.data_dir, _size_for(name, request)) for name in names}
     grid = itertools.product(names, models, request.latent_dims or (None,), request.seeds)
     return [_job(request, registry, datasets[d], d, m, dim, seed) for d, m, dim, seed in grid], datasets
@@ -96,8 +97,9 @@ def check(request: Request) -> None:
             raise FlexbenchError(f"latent size {dim} is not valid; it must be 1 to 4096, e.g. --latent-dim 32,64.")
     if request.images is not None and request.images < 2:
         raise FlexbenchError(f"--images {request.images} is not valid; a distance needs at least 2 images.")
-    if request.jobs < 1:
-        raise FlexbenchError(f"--jobs {request.jobs} is not valid; it must be at least 1.")
+    for name in ("jobs", "threads"):
+        if (value := getattr(request, name)) is not None and value < 1:
+            raise FlexbenchError(f"--{name} {value} is not valid; it must be at least 1.")
     preset(request.preset)
     choose_device(request.device)
     ensure_dir(request.out)
@@ -130,6 +132,14 @@ def _job(request: Request, registry: Registry, dataset: Dataset, name: str, mode
     return Job.place(config, dataset.slug, request.out)
 
 
+def plan(job: Job, request: Request) -> tuple[str, str]:
+    """What a job stands at or will be made to, and a detail: for people to read before anything is run."""
+    state = "new" if request.force else job.state(request.evaluation)
+    if state == "failed" and request.retry_failed:
+        return "to retry", ""
+    return state, "" if request.force else job.detail(request.evaluation)
+
+
 def run_jobs(jobs: Sequence[Job], datasets: dict[str, Dataset], request: Request) -> list[Outcome]:
     """Run what is not done, `request.jobs` at a time, each in a process of its own, then rewrite results.csv."""
     feature_space(request.space, request.inception_weights)  # missing weights are found before hours of training
@@ -148,13 +158,13 @@ def _prepare(job: Job, dataset: Dataset, request: Request) -> bool:
         job.forgive()
     if job.state(request.evaluation) in ("done", "failed"):
         return False
-    job.create(provenance(str(choose_device(request.device)), threads(request.jobs), dataset.content_hash))
+    job.create(provenance(str(choose_device(request.device)), threads(request), dataset.content_hash))
     return True
 
 
-def threads(jobs: int) -> int:
-    """Threads for each of `jobs` processes at once."""
-    return max(1, (os.cpu_count() or 1) // jobs)
+def threads(request: Request) -> int:
+    """Threads for each process. They are recorded with the job, since sums round differently with another number."""
+    return request.threads or max(1, (os.cpu_count() or 1) // request.jobs)
 
 
 class Workers:
@@ -197,7 +207,7 @@ class Workers:
         options = WorkerOptions(
             out=str(r.out), suite=r.suite_name, evaluation=asdict(r.evaluation),
             data_dir=r.data_dir and str(r.data_dir), image_size=_size_for(job.config.dataset, r), include=r.include,
-            device=r.device, threads=threads(r.jobs), tracking_uri=r.tracking_uri,
+            device=r.device, tracking_uri=r.tracking_uri,
             inception_weights=r.inception_weights, checkpoint_seconds=r.checkpoint_seconds,
             checkpoint_steps=r.checkpoint_steps, bar=sys.stderr.isatty(), position=position, parent=os.getpid(),
         )  # fmt: skip

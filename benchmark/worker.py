@@ -40,7 +40,6 @@ class WorkerOptions:
     image_size: int | None = None
     include: tuple[str, ...] = ()
     device: str = "auto"
-    threads: int = 0  # of torch; 0: its own choice
     tracking_uri: str | None = None
     inception_weights: str | None = None
     checkpoint_seconds: float = 60.0
@@ -102,7 +101,7 @@ class Worker:
         o, config = self.options, self.job.config
         self.tracker = make_tracker(o.tracking_uri, Path(o.out), self.job.folder)
         self.device = choose_device(o.device)
-        settle(self.device, o.threads)
+        settle(self.device, read_json(self.job.folder / "provenance.json")["threads"])
         self.dataset = open_dataset(config.dataset, o.data_dir and Path(o.data_dir), o.image_size, download=False)
         self.method_class = Registry.load(o.include).get(config.model)
         self.space = feature_space(self.evaluation.space, o.inception_weights, str(self.device))

@@ -41,6 +41,10 @@ class FlexAEConfig(MethodConfig):
     lr_enc: float = 1e-5  # the encoder's move toward the prior
     norm_sees_prior: bool = True  # let the decoder's batch-norm averages see generated latents, as in the release
 
+    def __post_init__(self) -> None:
+        self.require(1, "noise_dim", "n_critic")
+        self.require(0, "penalty", "lr_ae", "lr_critic", "lr_prior", "lr_enc")
+
 
 class FlexAE(Method):
     """Wasserstein auto-encoder whose latent prior is learned together with it (Eq. 3)."""
@@ -55,7 +59,7 @@ class FlexAE(Method):
     def __init__(self, data: DataSpec, config: FlexAEConfig):
         super().__init__(data, config)
         m = config.latent_dim
-        self.noise_dim = config.noise_dim or m
+        self.noise_dim = m if config.noise_dim is None else config.noise_dim
         self.prior_generator = build_mlp(self.noise_dim, m, config.width)
         self.critic = build_mlp(m, 1, config.width)
 

@@ -35,6 +35,10 @@ class FlexAESRConfig(FlexAEConfig):
     lr_image_critic: float = 2e-4
     lr_smooth: float = 2e-4  # smoothing: encoder and decoder
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(0, "lr_image_critic", "lr_smooth")
+
 
 class FlexAESR(FlexAE):
     """FlexAE whose decoder must also make realistic images from interpolated codes (Eq. 4)."""

@@ -65,6 +65,18 @@ def test_the_hash_is_stable():
     assert job().hash == "8844a428"
 
 
+def test_repetitions_share_a_variant_and_nothing_else_does():
+    assert job(seed=1).variant == job().variant != job().hash
+    assert job(preset="paper").variant == job().variant
+    assert len({job().variant, job(latent_dim=5).variant, job(dataset="mnist").variant}) == 3
+
+
+def test_settings_name_the_knobs_that_were_changed():
+    changed = dataclasses.asdict(VAEConfig(4, 0.125, beta=2.0))
+    assert job().settings(VAE) == ""
+    assert job(method=changed).settings(VAE) == "beta=2.0"
+
+
 def test_every_field_is_hashed_or_a_label():
     assert {f.name for f in dataclasses.fields(JobConfig) if not f.compare} == {"preset"}
 
@@ -142,7 +154,7 @@ def test_unknown_key_gets_a_suggestion(function, pair, guess):
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("2", 2.0), ("2.5", 2.5), ("1e-3", 0.001), ("'1e-3'", 0.001), ("-1", -1.0)]
+    ("text", "value"), [("2", 2.0), ("2.5", 2.5), ("1e-3", 0.001), ("'1e-3'", 0.001), ("1.5e+2", 150.0)]
 )
 def test_a_float_may_be_written_in_any_way(text, value):
     beta = knobs(pairs=[f"vae.beta={text}"]).beta
@@ -218,8 +230,8 @@ def test_a_pair_of_another_form_is_refused(pair):
         (b"- 1", "must hold sections"),
         (b"vae: 3", "must hold sections"),
         (b"vae:", "must hold sections"),
-        (b"\xff\xfe\x00", "."),
-        (b"1: {beta: 2}", "."),
+        (b"\xff\xfe\x00", r"settings\.yaml"),
+        (b"1: {beta: 2}", r"settings\.yaml|unknown section"),
     ],
 )
 def test_a_bad_settings_file_is_named(tmp_path, text, message):

@@ -23,6 +23,9 @@ class Helper(Method):
 class Mine(Helper):
     name = "{name}"
     Config = MineConfig
+
+class Variant(Mine):
+    pass
 """
 
 
@@ -70,7 +73,7 @@ def test_a_file_adds_the_models_it_names(tmp_path):
     registry = Registry.load([write(tmp_path / "mine.py")])
     assert registry.match("mine,vae") == ["vae", "mine"]
     assert registry.get("mine").name == "mine"
-    assert set(registry.targets) == {*BUILT_IN, "mine"}  # neither the helper nor the imported base
+    assert set(registry.targets) == {*BUILT_IN, "mine"}  # not the helper, the imported base or the variant
     assert registry.origins == {"mine": str(tmp_path / "mine.py")}
 
 

@@ -12,7 +12,7 @@ from ..evaluation.metrics import METRICS, TABLE_TITLES, Metric
 from ..registry import BUILT_IN
 
 FLOOR = "real images"
-BUILT_IN_ORDER = {name: i for i, name in enumerate(BUILT_IN)}  # included models come after, by name
+BUILT_IN_ORDER = {name: i for i, name in enumerate(BUILT_IN)}
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def make(
     # Real images do not depend on the model's seed, so their rows are one number, not a sample of it.
     cells = pd.concat([models, floors.drop_duplicates(["dataset", "heading", "n_images"])])
     grouped = cells.groupby(["row", "dataset", "heading"], sort=False).value
-    order = [*dict.fromkeys(models.sort_values("order", kind="stable").row), FLOOR]
+    order = [*dict.fromkeys(models.row), FLOOR]
     columns = pd.MultiIndex.from_product([sorted(cells.dataset.unique()), [m.column for m in metrics]])
 
     def pivot(values: pd.Series) -> pd.DataFrame:
@@ -72,8 +72,13 @@ def select(
         raise FlexbenchError("nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke")
     same_n = [_one_of(part, "n_images", images, "--images") for _, part in rows.groupby("dataset")]
     rows = pd.concat(same_n)
-    newest = rows[rows.protocol == rows.protocol.max()]
-    return newest.assign(order=newest.model.map(lambda m: BUILT_IN_ORDER.get(m, len(BUILT_IN_ORDER))))
+    return _ordered(rows[rows.protocol == rows.protocol.max()])
+
+
+def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the order of the registry; included models after the suite's own, by name."""
+    place = rows.model.map(lambda m: BUILT_IN_ORDER.get(m, len(BUILT_IN_ORDER)))
+    return rows.assign(order=place).sort_values(["order", "model"], kind="stable")
 
 
 def _one_of(rows: pd.DataFrame, column: str, chosen: str | int | None, option: str) -> pd.DataFrame:
@@ -149,11 +154,11 @@ def best_row(table: Table, column: tuple[str, str]) -> str | None:
 
 
 def cell(table: Table, row: str, column: tuple[str, str]) -> str:
-    """'12.34', with ' ± 0.56' where there are several seeds, or a dash where nothing has run."""
+    """'12.34' with ' ± 0.56' where there are several seeds, or a dash where nothing has run."""
     value, spread = table.frame.loc[row, column], table.spread.loc[row, column]
     if np.isnan(value):
         return "-"
-    digits = 3 if abs(value) < 2 else 2
+    digits = 3 - min(3, len(str(int(abs(value)))) - 1)  # four significant digits, three decimals at most
     return f"{value:.{digits}f}" + ("" if np.isnan(spread) else f" ± {spread:.{digits}f}")
 
 
@@ -166,3 +171,35 @@ def to_csv(table: Table) -> str:
         for d, h in table.frame.columns
     ]  # fmt: skip
     return pd.DataFrame(rows).to_csv(index=False)
+
+
+COST = {
+    "parameters": ("parameters", "{:,.0f}"),
+    "images_seen": ("images seen", "{:,.0f}"),
+    "optimizer_steps": ("optimizer steps", "{:,.0f}"),
+    "train_flops": ("training TFLOPs", "{:,.4g}"),
+    "train_seconds": ("training seconds", "{:,.0f}"),
+}
+
+
+def cost(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:
+    """What training cost, one row per model and dataset, means over seeds: equal steps are not equal compute."""
+    rows = _ordered(_one_of(results, "preset", preset, "--preset"))
+    jobs = rows.drop_duplicates("hash").assign(train_flops=lambda r: r.train_flops / 1e12)
+    jobs = jobs.assign(model=row_labels(jobs)).rename(columns={name: title for name, (title, _) in COST.items()})
+    return jobs.groupby(["model", "dataset"], sort=False)[[title for title, _ in COST.values()]].mean()
+
+
+def cost_text(costs: pd.DataFrame, style: str) -> str:
+    """The cost table as `md` or `csv`."""
+    if style == "csv":
+        return costs.reset_index().to_csv(index=False)
+    lines = [
+        "**Cost of training.** Forward and backward passes of all phases; seconds of the machine that ran it",
+        "",
+    ]
+    lines += ["| model | dataset | " + " | ".join(costs.columns) + " |", "|---|---|" + "---:|" * len(costs.columns)]
+    for (model, dataset), row in costs.iterrows():
+        cells = [form.format(row[title]) for title, form in COST.values()]
+        lines.append(f"| {model} | {dataset} | " + " | ".join(cells) + " |")
+    return "\n".join([*lines, ""])

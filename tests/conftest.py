@@ -1,0 +1,53 @@
+"""Fixtures that several test files share. Nothing here touches the user's cache."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+torch.set_num_threads(1)  # small tensors gain nothing from more, and lose much where the cores are busy
+SMALL = ["--datasets", "digits", "--preset", "smoke", "--features", "pixels", "--images", "40"]  # seconds per job
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of its own for the session; tests may set FLEXBENCH_CACHE to another one."""
+    folder = tmp_path_factory.mktemp("cache")
+    before = os.environ.get("FLEXBENCH_CACHE")
+    os.environ["FLEXBENCH_CACHE"] = str(folder)
+    yield folder
+    os.environ.pop("FLEXBENCH_CACHE") if before is None else os.environ.update(FLEXBENCH_CACHE=before)
+
+
+@pytest.fixture(scope="session")
+def flexbench() -> Callable[..., Result]:
+    """The command line, in this process: flexbench("run", "--models", "vae", ...)."""
+    from cli import main
+
+    def call(*arguments: str | Path) -> Result:
+        return CliRunner().invoke(main, [str(a) for a in arguments])
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def demo(flexbench: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The output root of what `make demo` does: every model on digits, preset smoke, default scores."""
+    out = tmp_path_factory.mktemp("demo")
+    result = flexbench("run", "--models", "all", "--datasets", "digits", "--preset", "smoke", "--out", out)
+    assert result.exit_code == 0, result.output
+    return out
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real datasets, or skip."""
+    folder = os.environ.get("FLEXBENCH_DATA_DIR")
+    if not folder:
+        pytest.skip("FLEXBENCH_DATA_DIR is not set: no real MNIST at hand")
+    return Path(folder)

@@ -1,0 +1,114 @@
+"""kill -9 at any moment, then the same command again: the same numbers as without it."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import SMALL
+
+COMMAND = ["run", "--models", "flexae", *SMALL, "--steps", "120", "--checkpoint-steps", "7", "--no-tracking"]
+
+
+def start(*arguments: str | Path) -> subprocess.Popen:
+    """The command in a session of its own, so that it and its workers can be killed together."""
+    words = [sys.executable, "-m", "cli", *map(str, arguments)]
+    return subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def kill_when(process: subprocess.Popen, happened: Callable[[], bool]) -> bool:
+    """kill -9 the whole session as soon as something happened; False if the command ended before."""
+    while process.poll() is None:
+        if happened():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def finish(out: Path) -> None:
+    assert start(*COMMAND, "--out", out).wait() == 0
+
+
+def numbers(out: Path) -> dict[str, float]:
+    """Every score, exactly as written, and the bytes of the weights."""
+    (run,) = out.glob("runs/*/*/*")
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    log = [json.loads(line) for line in (run / "train.jsonl").read_text().splitlines()]
+    losses = {f"{row['step']}/{k}": v for row in log for k, v in row.items() if k.startswith("loss/")}
+    scores = {row["metric"]: row["value"] for row in rows}
+    return {**scores, **losses, "weights": hash((run / "model.safetensors").read_bytes())}
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    out = tmp_path_factory.mktemp("uninterrupted")
+    finish(out)
+    return numbers(out)
+
+
+MOMENTS = {
+    "before the first checkpoint": "config.json",
+    "while training": "checkpoint/00-000000042-*.pt",
+    "while scoring": "training.json",
+    "after the grids are drawn": "reconstructions.png",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_once(moment: str, uninterrupted: dict[str, float], tmp_path: Path):
+    process = start(*COMMAND, "--out", tmp_path)
+    assert kill_when(process, lambda: any(tmp_path.glob(f"runs/*/*/*/{MOMENTS[moment]}")))
+    assert not any(tmp_path.glob("runs/*/*/*/done"))
+    finish(tmp_path)
+    assert numbers(tmp_path) == uninterrupted
+
+
+def test_killed_again_and_again_at_random(uninterrupted: dict[str, float], tmp_path: Path):
+    rng = random.Random(0)
+    for _ in range(6):
+        end = time.monotonic() + rng.uniform(1, 9)
+        if not kill_when(start(*COMMAND, "--out", tmp_path), lambda end=end: time.monotonic() > end):
+            break
+    finish(tmp_path)
+    assert numbers(tmp_path) == uninterrupted
+
+
+def test_a_worker_whose_parent_dies_saves_and_stops(uninterrupted: dict[str, float], tmp_path: Path):
+    process = start(*COMMAND, "--out", tmp_path)
+    while not any(tmp_path.glob("runs/*/*/*/checkpoint/00-000000007-*.pt")):
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    finish(tmp_path)  # waits for the orphan's lock, then goes on from its checkpoint
+    assert numbers(tmp_path) == uninterrupted
+
+
+def test_an_interrupt_saves_and_says_how_to_go_on(uninterrupted: dict[str, float], tmp_path: Path):
+    process = start(*COMMAND, "--out", tmp_path)
+    while not any(tmp_path.glob("runs/*/*/*/checkpoint/00-000000007-*.pt")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    assert process.wait() == 130
+    assert any(tmp_path.glob("runs/*/*/*/checkpoint/*.pt"))
+    finish(tmp_path)
+    assert numbers(tmp_path) == uninterrupted
+
+
+def test_table_writing_never_leaves_half_a_file(demo: Path):
+    whole = pd.read_csv(demo / "results.csv")
+    for delay in (0.2, 0.3, 0.4, 0.5, 0.6):
+        end = time.monotonic() + delay
+        kill_when(start("table", "--out", demo), lambda end=end: time.monotonic() > end)
+        pd.testing.assert_frame_equal(pd.read_csv(demo / "results.csv"), whole)
