@@ -216,15 +216,13 @@ def table(name: str, out: Path, style: str, preset: str | None, space: str | Non
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("--dataset", help="What to score against. Default for a run: its own dataset.")
 @click.option("--images", type=int, default=10_000, show_default=True, help="Images of each kind, at most.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the samples drawn from a run.")
+@click.option("--seed", type=int, help="Seed of the samples drawn from a run. Default: the run's own.")
 @SPACE
 @DATA_DIR
 @IMAGE_SIZE
 @INCLUDE
 @DEVICE
-def evaluate(source: Path, dataset: str | None, images: int, seed: int, space: str | None,
-             inception_weights: str | None, data_dir: Path | None, image_size: int | None,
-             include: tuple[str, ...], device: str) -> None:  # fmt: skip
+def evaluate(source: Path, device: str, **options: Any) -> None:
     """Score a finished run, or any folder of images from anywhere. Prints one 'metric value' line per score.
 
     \b
@@ -232,21 +230,9 @@ def evaluate(source: Path, dataset: str | None, images: int, seed: int, space: s
     flexbench evaluate results/runs/digits/vae/16-s0-0123abcd --features pixels
     """
     from benchmark.api import evaluate as score
-    from benchmark.api import load
     from benchmark.device import choose_device
-    from benchmark.job import Job
 
-    if not source.is_dir():
-        raise FlexbenchError(f"there is no folder '{source}'. Give a run (see 'flexbench ls runs') or images.")
-    target: Any = source
-    where = choose_device(device)
-    if (source / "config.json").exists():
-        dataset = dataset or Job.open(source).config.dataset
-        target = load(source, where, include)
-    if dataset is None:
-        raise FlexbenchError("--dataset is needed to score a folder of images, e.g. --dataset mnist.")
-    scores = score(target, dataset, space, images, seed, data_dir, image_size, inception_weights, str(where))
-    for name, value in scores.items():
+    for name, value in score(source, device=str(choose_device(device)), **options).items():
         click.echo(f"{name}\t{value:.6g}")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .evaluation.metrics import DEFAULT_SPACE
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -16,8 +18,7 @@ def run(models: str | Iterable[str], datasets: str | Iterable[str], **options: A
     """Train and score every model on every dataset, and return the tidy frame of all results under `out`.
 
     What is done already is not done again. `options` are the fields of `benchmark.runner.Request`: preset, seeds,
-    latent_dims, out, data_dir, device, space, images, jobs, ... Call it from under `if __name__ == "__main__":`
-    only if your platform needs that for subprocesses; each job runs in a process of its own.
+    latent_dims, out, data_dir, device, space, images, jobs, ... Each job runs in a process of its own.
     Raises FlexbenchError for bad input, and RuntimeError naming the jobs that did not end well.
     """
     from .reporting.collect import results
@@ -49,28 +50,46 @@ def load(run_dir: str | Path, device: Any = "cpu", include: Iterable[str] = ()) 
     return import_weights(method, job.folder / "model.safetensors").to(device)
 
 
-def evaluate(source: Method | str | Path, dataset: str, space: str | None = None, images: int = 10_000,
-             seed: int = 0, data_dir: str | Path | None = None, image_size: int | None = None,
-             inception_weights: str | None = None, device: str = "cpu") -> dict[str, float]:  # fmt: skip
-    """Score a model, or any folder of images, against a dataset. Returns {metric name: value}.
+def evaluate(source: Method | str | Path, dataset: str | None = None, space: str = DEFAULT_SPACE,
+             images: int = 10_000, seed: int | None = None, data_dir: str | Path | None = None,
+             image_size: int | None = None, inception_weights: str | None = None,
+             include: Iterable[str] = (), device: str = "cpu") -> dict[str, float]:  # fmt: skip
+    """Score a model, a finished run, or any folder of images against a dataset. Returns {metric name: value}.
 
-    A model is asked for `images` samples and reconstructions; a folder's images (all of them, at most `images`) are
-    taken as generated ones, and cropped and resized to the dataset's size if they differ.
+    A model is asked for at most `images` samples and reconstructions, with `seed` (default: the run's, or 0); a run
+    is scored against its own dataset unless another is named. A folder's images (at most `images` of them) are taken
+    as generated ones, and cropped and resized to the dataset's size if they differ. Raises FlexbenchError for a
+    folder that is not there or holds no images, and as `open_dataset` and `feature_space` do.
     """
     from .data import open_dataset
+    from .device import settle
+    from .errors import FlexbenchError
     from .evaluation.evaluator import References, score_generated, score_method
     from .evaluation.features import feature_space
     from .evaluation.folder import read_images
-    from .evaluation.metrics import DEFAULT_SPACE
+    from .job import Job
 
+    settle()
+    if is_run(source):
+        config = Job.open(Path(source)).config
+        dataset, seed = dataset or config.dataset, config.seed if seed is None else seed
+        image_size = image_size or (config.data["size"] if dataset.startswith("folder:") else None)
+        source = load(source, device, include)
+    if dataset is None:
+        raise FlexbenchError("--dataset is needed to score a folder of images, e.g. --dataset mnist.")
     data = open_dataset(dataset, data_dir and Path(data_dir), image_size)
-    features = feature_space(space or DEFAULT_SPACE, inception_weights, device)
+    features = feature_space(space, inception_weights, device)
     if not isinstance(source, (str, Path)):
-        return {s.metric: s.value for s in score_method(source, References(data, images, features), seed)}
+        return {s.metric: s.value for s in score_method(source, References(data, images, features), seed or 0)}
     pictures = read_images(Path(source), data.channels, data.size, images)
     references = References(data, len(pictures), features)
     scores = [*score_generated(pictures[: references.n], references), *references.floor()]
     return {s.metric: s.value for s in scores}
+
+
+def is_run(source: Any) -> bool:
+    """Whether `source` is the folder of a run."""
+    return isinstance(source, (str, Path)) and (Path(source) / "config.json").is_file()
 
 
 def table(number: int = 1, out: str | Path = "results", **options: Any) -> pd.DataFrame:

@@ -20,8 +20,8 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def settle(device: torch.device, threads: int) -> None:
-    """Make torch repeatable: deterministic kernels, no TF32, a fixed number of threads."""
+def settle(threads: int | None = None) -> None:
+    """Make torch repeatable: deterministic kernels, no TF32, and a fixed number of threads where it is given."""
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -29,4 +29,5 @@ def settle(device: torch.device, threads: int) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
-    torch.set_num_threads(threads)
+    if threads is not None:
+        torch.set_num_threads(threads)

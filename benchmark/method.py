@@ -2,12 +2,12 @@
 
 A model is one subclass of `Method` in one file. It overrides only what its paper defines:
 
-    class VAE(Method):
-        name, title, paper, year = "vae", "VAE", "Kingma & Welling, ICLR 2014", 2014
-        Config = VAEConfig                       # a frozen dataclass that extends MethodConfig
+    class MyAE(Method):
+        name, title, paper, year = "my-ae", "My AE", "Somebody et al., Venue 2026", 2026
+        Config = MyConfig                        # a frozen dataclass that extends MethodConfig
 
         def loss(self, x):                       # x [B, C, S, S] in [0, 1]
-            return {"total": ..., "reconstruction": ..., "kl": ...}
+            return {"total": ..., "reconstruction": ..., "penalty": ...}
 
 Adversarial methods override `optimizers` and `update`; methods with a second stage or a fitted density
 override `phases`. Devices, precision, checkpoints, logging, seeds and scores are not a method's business.

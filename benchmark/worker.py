@@ -101,7 +101,7 @@ class Worker:
         o, config = self.options, self.job.config
         self.tracker = make_tracker(o.tracking_uri, Path(o.out), self.job.folder)
         self.device = choose_device(o.device)
-        settle(self.device, read_json(self.job.folder / "provenance.json")["threads"])
+        settle(read_json(self.job.folder / "provenance.json")["threads"])
         self.dataset = open_dataset(config.dataset, o.data_dir and Path(o.data_dir), o.image_size, download=False)
         self.method_class = Registry.load(o.include).get(config.model)
         self.space = feature_space(self.evaluation.space, o.inception_weights, str(self.device))
@@ -157,9 +157,9 @@ class Worker:
         """Score, and record the rows."""
         from .evaluation.evaluator import PROTOCOL, References, score_method
 
-        log.info("scoring %d images in %s", self.evaluation.images, self.space.name)
-        if not self.options.bar:
-            print(f"{self.job.label}: scoring", file=sys.stderr, flush=True)
+        doing = f"scoring up to {self.evaluation.images:,} images of each kind in {self.space.name}"
+        log.info("%s", doing)
+        print(f"{self.job.label}: {doing}", file=sys.stderr, flush=True)
         references = References(self.dataset, self.evaluation.images, self.space)
         scores = score_method(method, references, self.job.config.seed)
         provenance = read_json(self.job.folder / "provenance.json")

@@ -226,7 +226,8 @@ BAD = {
     "yaml": (["run", "--models", "vae", *SMALL, "--config", "nowhere.yml"], ["nowhere.yml"]),
     "folder": (["run", "--models", "vae", "--datasets", "folder:/nowhere"], ["/nowhere"]),
     "run": (["sample", "/nowhere"], ["/nowhere", "flexbench ls runs"]),
-    "images": (["evaluate", "/nowhere", "--dataset", "digits"], ["/nowhere"]),
+    "images": (["evaluate", "/nowhere", "--dataset", "digits"], ["/nowhere", "flexbench ls runs"]),
+    "against what": (["evaluate", "."], ["--dataset"]),
     "empty": (["table", "--out", "/nowhere"], ["/nowhere"]),
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import urllib.request
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from http.client import HTTPException
 from pathlib import Path
@@ -54,7 +55,7 @@ FEATURE_SPACES = {
 }
 
 
-class FeatureSpace:
+class FeatureSpace(ABC):
     """A fixed map from images to vectors.
 
     Attributes:
@@ -68,9 +69,9 @@ class FeatureSpace:
     def __init__(self, name: str, fingerprint: dict):
         self.name, self.fingerprint = name, {"space": name, **fingerprint}
 
+    @abstractmethod
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 images [N, C, H, W] with C = 1 or 3 -> float32 features [N, d]."""
-        raise NotImplementedError
 
 
 class PixelSpace(FeatureSpace):

@@ -15,8 +15,12 @@ def read_images(folder: Path, channels: int, size: int, limit: int) -> np.ndarra
     """At most `limit` images below a folder, in the order of their names: uint8 [n, channels, size, size].
 
     Images of another shape are cropped at the centre and resized, and unreadable files are left out, with one
-    warning for each. Raises FlexbenchError if fewer than two images can be read.
+    warning for each. Raises FlexbenchError if there is no such folder, or if fewer than two images can be read.
     """
+    if not folder.is_dir():
+        raise FlexbenchError(
+            f"there is no folder '{folder}'. Give a run (see 'flexbench ls runs') or a folder of images."
+        )
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())[:limit]
     images, resized, broken = [], 0, []
     for path in paths:
