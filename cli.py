@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -33,11 +34,11 @@ def numbers(text: str) -> tuple[int, ...]:
     """'0-2,7' -> (0, 1, 2, 7)."""
     found: list[int] = []
     for part in text.split(","):
-        first, dash, last = part.strip().partition("-")
-        try:
-            found += range(int(first), int(last) + 1) if dash else [int(first)]
-        except ValueError as error:
-            raise FlexbenchError(f"'{text}' is not a list of numbers such as 0,1,2 or 0-4.") from error
+        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
+        span = range(int(match[1]), int(match[2] or match[1]) + 1) if match else ()
+        if not 0 < len(span) <= 10_000:
+            raise FlexbenchError(f"'{text}' is not a list of numbers such as 0,1,2 or 0-4.")
+        found += span
     return tuple(dict.fromkeys(found))
 
 
@@ -121,10 +122,8 @@ def main() -> None:
 @click.option("--suite", help="Name of the MLflow experiment. Default: the datasets and the preset.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only print the jobs with their state.")
 @click.option("--force", is_flag=True, help="Delete what these jobs left and train anew.")
-@click.option("--retry-failed", is_flag=True, help="Run failed jobs again.")
-def run(latent_dim: str | None, seeds: str, steps: int | None, batch_size: int | None, width: float | None,
-        precision: str | None, pairs: tuple[str, ...], config_file: Path | None, space: str,
-        download_inception: bool, no_tracking: bool, dry_run: bool, **options: Any) -> None:  # fmt: skip
+@click.option("--retry-failed", is_flag=True, help="Run failed jobs again, from their last checkpoint.")
+def run(dry_run: bool, download_inception: bool, **options: Any) -> None:
     """Train and score every model on every dataset, latent size and seed.
 
     What is done is not done again: the same command skips finished jobs and resumes the others.
@@ -133,35 +132,37 @@ def run(latent_dim: str | None, seeds: str, steps: int | None, batch_size: int |
     flexbench run --models all --datasets digits --preset smoke
     flexbench run --models vae,"flexae*" --datasets mnist --seeds 0-2 -n
     """
-    from benchmark.config import Overrides
-    from benchmark.runner import Request, expand, run_jobs
-    from benchmark.tracking import default_uri
+    from benchmark.runner import expand, run_jobs
 
     if download_inception:
         from benchmark.evaluation.features import download_inception as fetch
 
         click.echo(f"Inception weights: {fetch()}")
-    uri = None if no_tracking else options.pop("tracking_uri") or default_uri(options["out"])
-    options.pop("tracking_uri", None)
-    request = Request(
-        latent_dims=numbers(latent_dim) if latent_dim else (),
-        seeds=numbers(seeds),
-        overrides=Overrides.parse(
-            pairs, config_file, steps=steps, batch_size=batch_size, width=width, precision=precision
-        ),
-        space=space,
-        tracking_uri=uri,
-        **options,
-    )
+    request = as_request(**options)
     jobs, datasets = expand(request)
     show_jobs(jobs, request)
     if dry_run:
         return
-    outcomes = run_jobs(jobs, datasets, request)
-    words = [o.word for o in outcomes]
+    words = [outcome.word for outcome in run_jobs(jobs, datasets, request)]
     click.echo(f"{len(words)} jobs: " + ", ".join(f"{words.count(w)} {w}" for w in dict.fromkeys(words)))
     click.echo(f"Results: {request.out / 'results.csv'}. Next: flexbench table --out {request.out}")
     sys.exit(exit_code(words))
+
+
+def as_request(latent_dim: str | None, seeds: str, pairs: tuple[str, ...], config_file: Path | None,
+               tracking_uri: str | None, no_tracking: bool, **options: Any) -> Any:  # fmt: skip
+    """The runner's request for the options of `run`; the others have the names of its fields."""
+    from benchmark.config import Overrides
+    from benchmark.runner import Request
+
+    budget = {name: options.pop(name) for name in ("steps", "batch_size", "width", "precision")}
+    return Request(
+        latent_dims=numbers(latent_dim) if latent_dim else (),
+        seeds=numbers(seeds),
+        overrides=Overrides.parse(pairs, config_file, **budget),
+        tracking_uri=None if no_tracking else tracking_uri or "local",
+        **options,
+    )
 
 
 def show_jobs(jobs: list[Any], request: Any) -> None:
@@ -251,10 +252,11 @@ def sample(run_dir: Path, count: int, out: Path, seed: int, include: tuple[str, 
     flexbench sample results/runs/digits/vae/16-s0-0123abcd -n 64 --out grid.png
     """
     from benchmark.api import load
-    from benchmark.device import choose_device
+    from benchmark.device import choose_device, settle
     from benchmark.evaluation.evaluator import generate
     from benchmark.evaluation.images import save_grid, save_images
 
+    settle()
     images = generate(load(run_dir, choose_device(device), include), count, seed)
     (save_grid if out.suffix.lower() == ".png" else save_images)(images, out)
     click.echo(f"{count} images: {out}")

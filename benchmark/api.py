@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +15,26 @@ if TYPE_CHECKING:
     from .method import Method
 
 
-def run(models: str | Iterable[str], datasets: str | Iterable[str], **options: Any) -> pd.DataFrame:
+def run(
+    models: str | Iterable[str],
+    datasets: str | Iterable[str],
+    settings: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> pd.DataFrame:
     """Train and score every model on every dataset, and return the tidy frame of all results under `out`.
 
-    What is done already is not done again. `options` are the fields of `benchmark.runner.Request`: preset, seeds,
-    latent_dims, out, data_dir, device, space, images, jobs, ... Each job runs in a process of its own.
+    What is done already is not done again. `settings` are like `--set`: {"train.steps": 500, "vae.beta": 2}.
+    `options` are the fields of `benchmark.runner.Request`: preset, seeds, latent_dims, out, data_dir, device, space,
+    images, jobs, tracking_uri, ... Each job runs in a process of its own.
     Raises FlexbenchError for bad input, and RuntimeError naming the jobs that did not end well.
     """
+    from .config import Overrides, canonical
     from .reporting.collect import results
     from .runner import Request, expand, run_jobs
 
     models, datasets = (text if isinstance(text, str) else ",".join(text) for text in (models, datasets))
-    request = Request(models, datasets, **options)
+    pairs = [f"{key}={canonical(value)}" for key, value in (settings or {}).items()]
+    request = Request(models, datasets, overrides=Overrides.parse(pairs), **options)
     jobs, opened = expand(request)
     outcomes = run_jobs(jobs, opened, request)
     if bad := [f"{o.job.label}: {o.word}" for o in outcomes if o.word != "done"]:
@@ -46,7 +55,10 @@ def load(run_dir: str | Path, device: Any = "cpu", include: Iterable[str] = ()) 
     job = Job.open(Path(run_dir))
     if not job.trained:
         raise FlexbenchError(f"'{run_dir}' is not trained yet. Go on with the same 'flexbench run' command.")
-    method = job.config.build(Registry.load(include).get(job.config.model))
+    registry = Registry.load(include)
+    method = job.config.build(registry.get(job.config.model))
+    if registry.version(method.name) != job.config.model_version:
+        warnings.warn(f"model '{method.name}' has changed since '{run_dir}' was trained with it", stacklevel=2)
     return import_weights(method, job.folder / "model.safetensors").to(device)
 
 
@@ -64,7 +76,7 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
     from .data import open_dataset
     from .device import settle
     from .errors import FlexbenchError
-    from .evaluation.evaluator import References, score_generated, score_method
+    from .evaluation.evaluator import References, check_count, score_generated, score_method
     from .evaluation.features import feature_space
     from .evaluation.folder import read_images
     from .job import Job
@@ -78,8 +90,12 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
     if dataset is None:
         raise FlexbenchError("--dataset is needed to score a folder of images, e.g. --dataset mnist.")
     data = open_dataset(dataset, data_dir and Path(data_dir), image_size)
+    check_count(data, images)
     features = feature_space(space, inception_weights, device)
     if not isinstance(source, (str, Path)):
+        made, real = (f"{d.size}x{d.size}x{d.channels}" for d in (source.data, data))
+        if made != real:
+            raise FlexbenchError(f"the model makes {made} images and {dataset} holds {real}: they do not compare.")
         return {s.metric: s.value for s in score_method(source, References(data, images, features), seed or 0)}
     pictures = read_images(Path(source), data.channels, data.size, images)
     references = References(data, len(pictures), features)
@@ -88,8 +104,8 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
 
 
 def is_run(source: Any) -> bool:
-    """Whether `source` is the folder of a run."""
-    return isinstance(source, (str, Path)) and (Path(source) / "config.json").is_file()
+    """Whether `source` is the folder of a run, and not just one of images."""
+    return isinstance(source, (str, Path)) and all((Path(source) / n).is_file() for n in ("config.json", "train.jsonl"))
 
 
 def table(number: int = 1, out: str | Path = "results", **options: Any) -> pd.DataFrame:

@@ -36,12 +36,12 @@ def save_checkpoint(folder: Path, phase: int, step: int, state: dict[str, Any]) 
     return path
 
 
-def load_checkpoint(folder: Path, device: torch.device) -> dict[str, Any] | None:
-    """The newest whole checkpoint, or None. Damaged ones are reported and removed. No pickled code is run."""
+def load_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest whole checkpoint, in CPU memory, or None. Damaged ones are removed. No pickled code is run."""
     for path in checkpoints(folder):
         data = path.read_bytes()
         if digest(data) == path.stem.rsplit("-", 1)[1]:
-            return torch.load(io.BytesIO(data), map_location=device, weights_only=True)
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         log.warning("checkpoint %s is damaged: using the one before it", path.name)
         path.unlink()  # it would count as the newest when old ones are dropped
     return None

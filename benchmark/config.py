@@ -69,24 +69,29 @@ class JobConfig:
     train: TrainConfig
     method: Mapping[str, Any]  # every knob of the model's Config, defaults included
     model_version: str = "1"  # the class's `version`, or the hash of an included file
-    dataset_hash: str | None = None  # content hash, where the name does not say what the data are
+    dataset_hash: str | None = None  # content hash, where the suite does not pin it for the name
     protocol: int = PROTOCOL
     preset: str = field(default="", compare=False)  # a label for people; not hashed
 
     @property
     def hash(self) -> str:
         """8 hex digits over everything that changes results, and nothing else."""
-        return self._hash_without("preset")
+        return self._hash_without("preset", *self._spelling)
 
     @property
     def variant(self) -> str:
         """The hash without the seed: runs that share it are repetitions of each other."""
-        return self._hash_without("preset", "seed")
+        return self._hash_without("preset", "seed", *self._spelling)
 
     def settings(self, method: type[Method]) -> str:
         """The model's knobs that differ from their defaults, e.g. 'beta=2.0'; empty if none does."""
         defaults = asdict(method.Config(latent_dim=self.latent_dim, width=self.train.width))
         return ", ".join(f"{k}={v}" for k, v in self.method.items() if v != defaults.get(k))
+
+    @property
+    def _spelling(self) -> tuple[str, ...]:
+        """Where the content of the data is known, how a user typed the path to it does not count."""
+        return ("dataset",) if self.dataset_hash else ()
 
     def _hash_without(self, *names: str) -> str:
         content = {k: v for k, v in asdict(self).items() if k not in names}
@@ -99,11 +104,11 @@ class JobConfig:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> JobConfig:
         """Rebuild from config.json; keys this version does not know are an error."""
-        fields = {k: v for k, v in value.items() if k != "hash"}
         try:
+            fields = {k: v for k, v in value.items() if k != "hash"}
             return cls(**fields | {"train": TrainConfig(**fields["train"])})
-        except (TypeError, KeyError) as error:
-            raise FlexbenchError(f"config.json was written by another version of flexbench ({error}).") from error
+        except (TypeError, KeyError, AttributeError) as error:
+            raise FlexbenchError(f"config.json is not one of this version of flexbench ({error}).") from error
 
     @property
     def data_spec(self) -> DataSpec:
@@ -120,8 +125,8 @@ class JobConfig:
         return Budget(self.train.steps, self.train.batch_size)
 
     def build(self, method: type[Method]) -> Method:
-        """The untrained model."""
-        return method(self.data_spec, method.Config(**self.method))
+        """The untrained model. FlexbenchError if its class no longer has one of the knobs."""
+        return method(self.data_spec, replace(method.Config(), self.method, self.model))
 
 
 class Overrides:

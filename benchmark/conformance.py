@@ -19,9 +19,9 @@ import torch
 from .batches import Batches, in_order, map_rows
 from .checkpoint import export_weights, import_weights
 from .config import JobConfig, TrainConfig
-from .errors import FlexbenchError
+from .errors import FlexbenchError, Interrupted
 from .evaluation.evaluator import generate, reconstruct
-from .harness import Interrupted, Watch, train
+from .harness import Watch, train
 from .method import Fit, Method, Train
 from .optim import Optimizers
 from .seeding import seed_everything
@@ -156,7 +156,7 @@ def _check_phase(model: Method, phase: Train) -> None:
 
 
 def check_resumes(method: type[Method], folder: Path) -> None:
-    """A run cut after any step, in every phase, and resumed ends with the same weights, bit for bit."""
+    """A run cut at the start, in the middle or at the end and resumed ends with the same weights, bit for bit."""
     whole = trained(method, _fresh(folder, "whole")).state_dict()
     total = sum(p.steps for p in built(method).phases(small_job(method).budget) if isinstance(p, Train))
     for cut in {1, total // 2, total - 1}:

@@ -13,6 +13,10 @@ class FlexbenchError(Exception):
     """
 
 
+class Interrupted(BaseException):
+    """The user asked a run to stop. Like KeyboardInterrupt it is no Exception, so that no handler takes it for one."""
+
+
 class DivergedError(Exception):
     """A loss, or what its step left, is not finite. Carries the phase, the step (0-based) and the name of the loss."""
 

@@ -8,7 +8,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 from .batches import Batches, CachedRows, Rows, in_order, map_rows
 from .checkpoint import export_weights, load_checkpoint, save_checkpoint
 from .config import JobConfig
-from .errors import DivergedError, FlexbenchError
+from .errors import DivergedError, FlexbenchError, Interrupted
 from .files import append_jsonl, atomic_write, read_jsonl, write_json
 from .flops import FlopTally
 from .method import Fit, Method, Train
@@ -28,10 +28,6 @@ from .optim import Optimizers, all_finite
 from .seeding import derive, seed_everything
 
 log = logging.getLogger(__name__)
-
-
-class Interrupted(Exception):
-    """The run was asked to stop; its state is in a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -61,9 +57,12 @@ class Run:
         seed_everything(derive(self.config.seed, *purpose))
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """bf16 autocast where the run asks for it; nothing otherwise."""
+        """bf16 autocast where the run asks for it; nothing otherwise.
+
+        Without its cache of cast weights: an update steps within the block, and must see the weights it has moved.
+        """
         if self.config.train.precision == "bf16":
-            return torch.autocast(self.device.type, dtype=torch.bfloat16)
+            return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
         return contextlib.nullcontext()
 
 
@@ -134,7 +133,7 @@ def run_train(run: Run, phase: Train, progress: Progress, state: Mapping[str, An
     if state:
         check_inputs(phase, rows, progress)
         opt.load_state_dict(state["optimizers"])
-        average.state = state["average"]
+        average.restore(state["average"])
     progress.inputs = content(rows)
     flops = flops_of_one_step(run, phase, rows)
     clock = Clock(progress.seconds, watch)
@@ -155,8 +154,8 @@ def run_train(run: Run, phase: Train, progress: Progress, state: Mapping[str, An
         stopping = watch.stop()
         if stopping or clock.checkpoint_due(progress.step):
             check_finite(run, progress, opt)
-            save(run, progress, opt, average)
-            clock.saved()
+            with clock.saving():
+                save(run, progress, opt, average)
         if stopping:
             raise Interrupted(f"stopped at step {progress.step} of phase '{phase.name}'")
 
@@ -213,6 +212,11 @@ class Average:
             else:
                 self.state[name].copy_(value)
 
+    def restore(self, state: Mapping[str, Tensor] | None) -> None:
+        """Take the average of a checkpoint, on the device of the current one."""
+        for name, value in (state or {}).items():
+            self.state[name].copy_(value)
+
     def apply(self, method: Method) -> None:
         """Make the average the method's weights."""
         if self.state:
@@ -225,20 +229,25 @@ class Clock:
     def __init__(self, spent: float, watch: Watch):
         self._start = time.perf_counter() - spent
         self._watch = watch
-        self.saved()
+        self._last, self._cost = time.perf_counter(), 0.0
 
     def seconds(self) -> float:
         """Seconds spent in this phase."""
         return time.perf_counter() - self._start
 
-    def saved(self) -> None:
-        """A checkpoint was just written (or the phase just began)."""
+    @contextlib.contextmanager
+    def saving(self) -> Iterator[None]:
+        """Around the writing of a checkpoint."""
+        started = time.perf_counter()
+        yield
         self._last = time.perf_counter()
+        self._cost = self._last - started
 
     def checkpoint_due(self, step: int) -> bool:
-        """By count or by time, whichever comes first."""
+        """By count or by time, whichever comes first; by time at most a twentieth of the run goes into writing."""
         every = self._watch.checkpoint_steps
-        return bool(every and step % every == 0) or time.perf_counter() - self._last > self._watch.checkpoint_seconds
+        interval = max(self._watch.checkpoint_seconds, 20 * self._cost)
+        return bool(every and step % every == 0) or time.perf_counter() - self._last > interval
 
 
 def add_up(progress: Progress, losses: Mapping[str, Tensor]) -> None:
@@ -254,7 +263,7 @@ def write_row(run: Run, phase: Train, progress: Progress) -> dict[str, Any]:
     row = {"phase": phase.name, "step": progress.step, "of": phase.steps,
            "images": progress.drawn * run.config.train.batch_size, "seconds": round(progress.seconds, 3)}  # fmt: skip
     means = {name: float(total) / progress.counts[name] for name, total in progress.sums.items()}
-    row |= {f"loss/{name}": mean for name, mean in means.items() if math.isfinite(mean)}
+    row |= {f"loss/{name}": mean if math.isfinite(mean) else None for name, mean in means.items()}
     append_jsonl(run.folder / "train.jsonl", [row])
     progress.sums, progress.counts = {}, {}
     return row
@@ -295,10 +304,11 @@ def save(run: Run, progress: Progress, opt: Optimizers | None = None, average: A
 
 def restore(run: Run, names: list[str]) -> tuple[Progress, dict[str, Any] | None]:
     """Fill the method from the newest checkpoint. Returns where the run stands, and the state within a phase if any."""
-    state = load_checkpoint(run.folder / "checkpoint", run.device)
+    state = load_checkpoint(run.folder / "checkpoint")
     if state is None:
         return Progress(phase=names[0]), None
     progress = Progress(**state["progress"])
+    progress.sums = {name: total.to(run.device) for name, total in progress.sums.items()}
     if progress.phase not in names:
         raise FlexbenchError(
             f"the checkpoint in '{run.folder}' stands in phase '{progress.phase}', but this model's phases are: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,10 @@ from typing import Any
 
 from .config import JobConfig
 from .errors import FlexbenchError
+from .evaluation.metrics import PROTOCOL
 from .files import append_jsonl, ensure_dir, read_json, read_jsonl, write_json
+
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -23,8 +27,8 @@ class EvaluationConfig:
 
     @property
     def key(self) -> str:
-        """How `done` names it."""
-        return f"{self.space}/{self.images}"
+        """How `done` names it; a new protocol makes every job be scored again, not trained again."""
+        return f"{self.space}/{self.images}/protocol-{PROTOCOL}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +49,10 @@ class Job:
         """A job that is on disk; FlexbenchError if the folder is none."""
         if not (folder / "config.json").is_file():
             raise FlexbenchError(f"'{folder}' is not a run: it has no config.json. See 'flexbench ls runs'.")
-        return cls(JobConfig.from_json(read_json(folder / "config.json")), folder)
+        try:
+            return cls(JobConfig.from_json(read_json(folder / "config.json")), folder)
+        except (ValueError, OSError) as error:
+            raise FlexbenchError(f"'{folder / 'config.json'}' cannot be read: {error}") from error
 
     @property
     def label(self) -> str:
@@ -53,13 +60,25 @@ class Job:
         c = self.config
         return f"{c.model} on {c.dataset}, m={c.latent_dim}, seed {c.seed}"
 
-    def create(self, provenance: dict[str, Any]) -> None:
-        """Write config.json and provenance.json, once."""
+    def create(self) -> None:
+        """Write config.json, once."""
         ensure_dir(self.folder)
-        if not (self.folder / "provenance.json").exists():
-            write_json(self.folder / "provenance.json", provenance)
         if not (self.folder / "config.json").exists():
             write_json(self.folder / "config.json", self.config.to_json())
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """Where and with what each process that worked on the job ran, oldest first."""
+        return read_json(self.folder / "provenance.json", {"sessions": []})["sessions"]
+
+    def begin_session(self, provenance: dict[str, Any]) -> None:
+        """Record a further session."""
+        write_json(self.folder / "provenance.json", {"sessions": [*self.sessions, provenance]})
+
+    @property
+    def begun(self) -> bool:
+        """Some training is on disk."""
+        return self.trained or any((self.folder / "checkpoint").glob("*.pt"))
 
     # -- state, derived from what is there -----------------------------------------------------------------------
 
@@ -85,7 +104,7 @@ class Job:
             return "failed"
         if self.trained:
             return "to score"
-        return "to resume" if any((self.folder / "checkpoint").glob("*.pt")) else "new"
+        return "to resume" if self.begun else "new"
 
     def detail(self, evaluation: EvaluationConfig) -> str:
         """What more there is to say of the state."""
@@ -99,9 +118,13 @@ class Job:
 
     # -- changes of state ----------------------------------------------------------------------------------------
 
-    def record(self, rows: list[dict[str, Any]], evaluation: EvaluationConfig) -> None:
-        """Append scores, then mark this evaluation as done: the marker is the last thing written."""
+    def record(self, rows: list[dict[str, Any]]) -> None:
+        """Append scores."""
         append_jsonl(self.folder / "metrics.jsonl", rows)
+
+    def finish(self, evaluation: EvaluationConfig) -> None:
+        """Drop the checkpoints and mark this evaluation as done: the marker is the last thing written."""
+        shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
         before = read_json(self.folder / "done", {}).get("evaluations", [])
         write_json(self.folder / "done", {"evaluations": sorted({*before, evaluation.key})})
 
@@ -113,13 +136,17 @@ class Job:
         """Drop the mark of a failure."""
         (self.folder / "failed").unlink(missing_ok=True)
 
-    def drop_checkpoints(self) -> None:
-        """Free the space of the checkpoints once the weights are exported."""
-        shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
-
     def delete(self) -> None:
-        """Remove the whole run."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove everything of the run but its lock; FlexbenchError if another process is at work on it."""
+        with self.lock(self._refuse):
+            for path in self.folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != LOCK:
+                    path.unlink()
+
+    def _refuse(self) -> None:
+        raise FlexbenchError(f"{self.label}: another process is at work on '{self.folder}'. Wait for it or stop it.")
 
     @property
     def cost(self) -> dict[str, Any]:
@@ -137,8 +164,8 @@ class Job:
     @property
     def rows(self) -> list[dict[str, Any]]:
         """Its scores; where a crash made a score be written twice, the later one."""
-        latest = {(r["metric"], r["n_images"], r["step"]): r for r in read_jsonl(self.folder / "metrics.jsonl")}
-        return list(latest.values())
+        rows = read_jsonl(self.folder / "metrics.jsonl")
+        return list({(r["metric"], r["n_images"], r["step"], r["protocol"]): r for r in rows}.values())
 
     @contextlib.contextmanager
     def lock(self, waiting: Any = None) -> Iterator[None]:
@@ -149,7 +176,7 @@ class Job:
         except ImportError:  # not on Windows: there two commands on one job are the user's to avoid
             yield
             return
-        with open(self.folder / ".lock", "w") as file:
+        with open(self.folder / LOCK, "w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -160,5 +187,11 @@ class Job:
 
 
 def find_jobs(out: Path) -> list[Job]:
-    """Every job under an output root, in the order of their folders."""
-    return [Job.open(path.parent) for path in sorted(out.glob("runs/*/*/*/config.json"))]
+    """Every job under an output root, in the order of their folders; what cannot be read is left out with a warning."""
+    found = []
+    for path in sorted(out.glob("runs/*/*/*/config.json")):
+        try:
+            found.append(Job.open(path.parent))
+        except FlexbenchError as error:
+            warnings.warn(f"'{path.parent}' is left out: {error}", stacklevel=2)
+    return found

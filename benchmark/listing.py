@@ -11,7 +11,7 @@ Rows = list[tuple[str, ...]]
 
 
 def models(include: Iterable[str] = ()) -> Rows:
-    """Name, title, year, paper, optimizers, where it is defined."""
+    """Name, title, paper with venue and year, where it is defined."""
     from .registry import Registry
 
     registry = Registry.load(include)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -170,8 +170,3 @@ class Method(nn.Module):
     def device(self) -> torch.device:
         """Where the parameters live."""
         return next(self.parameters()).device
-
-    @classmethod
-    def describe(cls) -> dict[str, Any]:
-        """The facts that `flexbench ls models` prints."""
-        return {"name": cls.name, "title": cls.title or cls.name, "year": cls.year, "paper": cls.paper, "url": cls.url}

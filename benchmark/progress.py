@@ -68,4 +68,4 @@ class Progress:
 def losses(row: dict[str, Any]) -> str:
     """'reconstruction=31.2 kl=12.0': the first few losses of a row."""
     pairs = [(k.removeprefix("loss/"), v) for k, v in row.items() if k.startswith("loss/")]
-    return " ".join(f"{name}={value:.4g}" for name, value in pairs[:SHOWN])
+    return " ".join(f"{name}={'not finite' if value is None else f'{value:.4g}'}" for name, value in pairs[:SHOWN])

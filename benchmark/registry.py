@@ -82,6 +82,10 @@ class Registry:
             target = self.targets[name] = getattr(importlib.import_module(module), attribute)
         return target
 
+    def version(self, name: str) -> str:
+        """What tells one version of a model from another: its class's `version`, or the hash of an included file."""
+        return self.sources.get(name, str(self.get(name).version))
+
     def match(self, patterns: str) -> list[str]:
         """Names for a comma-separated list of names and globs, or `all`, in the order of the registry, each once."""
         names: list[str] = []

@@ -13,20 +13,21 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
 from .config import JobConfig, Overrides, label, preset
 from .data import Dataset, open_dataset
 from .device import choose_device
 from .errors import FlexbenchError
+from .evaluation.evaluator import check_count
 from .evaluation.features import feature_space
 from .evaluation.metrics import DEFAULT_SPACE
 from .files import ensure_dir
 from .job import EvaluationConfig, Job
 from .registry import Registry
 from .reporting.collect import write_results
-from .schema import provenance
+from .tracking import default_uri, reachable
 from .worker import WorkerOptions
 
 
@@ -49,13 +50,21 @@ class Request:
     device: str = "auto"
     jobs: int = 1  # processes at once
     threads: int | None = None  # of each process; None: the processors divided by `jobs`
-    tracking_uri: str | None = None
+    tracking_uri: str | None = "local"  # MLflow; "local": SQLite under `out`; None: no tracking
     suite: str | None = None  # MLflow experiment; None: datasets and preset
     inception_weights: str | None = None
     checkpoint_seconds: float = 60.0
     checkpoint_steps: int | None = None
     force: bool = False
     retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        given = {"out": Path(self.out), "data_dir": self.data_dir and Path(self.data_dir)}
+        given["include"] = tuple(str(Path(path).resolve()) for path in self.include)
+        if self.tracking_uri == "local":
+            given["tracking_uri"] = default_uri(given["out"])
+        for name, value in given.items():
+            object.__setattr__(self, name, value)
 
     @property
     def evaluation(self) -> EvaluationConfig:
@@ -77,15 +86,17 @@ class Outcome:
 
 
 def expand(request: Request) -> tuple[list[Job], dict[str, Dataset]]:
-    """The jobs of the grid, datasets prepared and every value checked before anything is trained."""
+    """The jobs of the grid. Everything that can be wrong is checked before anything is trained, cheap things first."""
     check(request)
     registry = Registry.load(request.include)
-    request.overrides.check_sections(registry.targets)
-    models = registry.match(request.models)
+    models = check_models(request, registry)
+    feature_space(request.space, request.inception_weights)  # missing weights are found before hours of training
     names = list(dict.fromkeys(filter(None, (d.strip() for d in request.datasets.split(",")))))
     if not names:
         raise FlexbenchError("no dataset given. Use --datasets digits, or names from 'flexbench ls datasets'.")
     datasets = {name: open_dataset(name, request.data_dir, _size_for(name, request)) for name in names}
+    for dataset in datasets.values():
+        check_count(dataset, request.evaluation.images)
     grid = itertools.product(names, models, request.latent_dims or (None,), request.seeds)
     return [_job(request, registry, datasets[d], d, m, dim, seed) for d, m, dim, seed in grid], datasets
 
@@ -95,14 +106,26 @@ def check(request: Request) -> None:
     for dim in request.latent_dims:
         if not 1 <= dim <= 4096:
             raise FlexbenchError(f"latent size {dim} is not valid; it must be 1 to 4096, e.g. --latent-dim 32,64.")
-    if request.images is not None and request.images < 2:
-        raise FlexbenchError(f"--images {request.images} is not valid; a distance needs at least 2 images.")
-    for name in ("jobs", "threads"):
-        if (value := getattr(request, name)) is not None and value < 1:
-            raise FlexbenchError(f"--{name} {value} is not valid; it must be at least 1.")
+    most = os.cpu_count() or 1
+    for name, least, greatest in (("jobs", 1, 64), ("threads", 1, most), ("checkpoint_steps", 1, None),
+                                  ("checkpoint_seconds", 0, None), ("images", 1, None)):  # fmt: skip
+        value = getattr(request, name)
+        if value is not None and (value < least or (greatest and value > greatest)):
+            limits = f"{least} to {greatest}" if greatest else f"at least {least}"
+            raise FlexbenchError(f"--{name.replace('_', '-')} {value} is not valid; it must be {limits}.")
     preset(request.preset)
     choose_device(request.device)
     ensure_dir(request.out)
+
+
+def check_models(request: Request, registry: Registry) -> list[str]:
+    """The names of the models; FlexbenchError for an unknown one, and for settings that do not fit."""
+    request.overrides.check_sections(registry.targets)
+    train = request.overrides.train(preset(request.preset).train)
+    models = registry.match(request.models)
+    for name in models:
+        request.overrides.method(name, registry.get(name).Config, 1, train.width)
+    return models
 
 
 def _size_for(dataset: str, request: Request) -> int | None:
@@ -119,14 +142,13 @@ def _job(request: Request, registry: Registry, dataset: Dataset, name: str, mode
     config = JobConfig(
         model=model,
         dataset=name,
-        data={"name": dataset.name, "channels": dataset.channels, "size": dataset.size},
+        data={"name": dataset.slug, "channels": dataset.channels, "size": dataset.size},
         latent_dim=dim,
         seed=seed,
         train=train,
         method=asdict(request.overrides.method(model, method_class.Config, dim, train.width)),
-        model_version=registry.sources.get(model, str(method_class.version)),
-        # The names of the others say what the data are; a folder's may change under its name.
-        dataset_hash=dataset.content_hash if name.startswith("folder:") else None,
+        model_version=registry.version(model),
+        dataset_hash=None if dataset.info.content_hash else dataset.content_hash,
         preset=label(request.preset, base, train),
     )
     return Job.place(config, dataset.slug, request.out)
@@ -141,16 +163,18 @@ def plan(job: Job, request: Request) -> tuple[str, str]:
 
 
 def run_jobs(jobs: Sequence[Job], datasets: dict[str, Dataset], request: Request) -> list[Outcome]:
-    """Run what is not done, `request.jobs` at a time, each in a process of its own, then rewrite results.csv."""
-    feature_space(request.space, request.inception_weights)  # missing weights are found before hours of training
-    todo = [job for job in jobs if _prepare(job, datasets[job.config.dataset], request)]
-    with Workers(request) as workers, ThreadPoolExecutor(request.jobs) as pool:
+    """Run what is not done, `request.jobs` at a time, each in a process of its own; results.csv follows each."""
+    todo = [job for job in jobs if _prepare(job, request)]
+    if todo and request.tracking_uri and not reachable(request.tracking_uri, request.out, request.suite_name):
+        request = replace(request, tracking_uri=None)
+    hashes = {name: dataset.content_hash for name, dataset in datasets.items()}
+    with Workers(request, hashes) as workers, ThreadPoolExecutor(request.jobs) as pool:
         ended = dict(zip(todo, pool.map(workers.run, todo), strict=True))
     write_results(request.out)
     return [Outcome(job, ended.get(job, job.state(request.evaluation))) for job in jobs]
 
 
-def _prepare(job: Job, dataset: Dataset, request: Request) -> bool:
+def _prepare(job: Job, request: Request) -> bool:
     """Bring a job's folder to the start, and say whether there is something to do."""
     if request.force:
         job.delete()
@@ -158,7 +182,7 @@ def _prepare(job: Job, dataset: Dataset, request: Request) -> bool:
         job.forgive()
     if job.state(request.evaluation) in ("done", "failed"):
         return False
-    job.create(provenance(str(choose_device(request.device)), threads(request), dataset.content_hash))
+    job.create()
     return True
 
 
@@ -167,13 +191,21 @@ def threads(request: Request) -> int:
     return request.threads or max(1, (os.cpu_count() or 1) // request.jobs)
 
 
+# The user's folder is not put on the path: a file there named like one of our modules would be imported instead.
+WORKER = """import sys
+sys.path[:] = filter(None, sys.path)
+from benchmark.worker import main
+sys.exit(main(sys.argv[1:]))"""
+
+
 class Workers:
     """Starts worker processes and, when the user interrupts, lets them save their state before they end."""
 
-    def __init__(self, request: Request):
-        self.request = request
+    def __init__(self, request: Request, hashes: dict[str, str]):
+        self.request, self.hashes = request, hashes
         self.running: set[subprocess.Popen] = set()
         self.stopping = threading.Event()
+        self.writing = threading.Lock()
         self.free: queue.SimpleQueue[int] = queue.SimpleQueue()  # rows of the terminal for progress bars
         for row in range(request.jobs):
             self.free.put(row)
@@ -191,27 +223,32 @@ class Workers:
         if self.stopping.is_set():
             return "interrupted"
         position = self.free.get()
-        command = [sys.executable, "-m", "benchmark.worker", str(job.folder), self._options(job, position)]
-        process = subprocess.Popen(command)
-        self.running.add(process)
-        code = process.wait()
-        self.running.discard(process)
+        code = self._wait_for([sys.executable, "-c", WORKER, str(job.folder), self._options(job, position)])
         self.free.put(position)
+        with self.writing:
+            write_results(self.request.out)
         if code < 0 and not self.stopping.is_set():
             print(f"{job.label}: the process was killed by signal {-code} (out of memory?). "
                   "The same command again goes on from the last checkpoint.", file=sys.stderr)  # fmt: skip
         return {0: "done", 1: "failed", 2: "refused", 130: "interrupted"}.get(code, "killed")
 
+    def _wait_for(self, command: list[str]) -> int:
+        process = subprocess.Popen(command)
+        self.running.add(process)
+        if self.stopping.is_set():  # an interrupt that came before this process was known
+            process.send_signal(signal.SIGTERM)
+        code = process.wait()
+        self.running.discard(process)
+        return code
+
     def _options(self, job: Job, position: int) -> str:
+        """What the worker must know: the fields it shares with the request, and the rest."""
         r = self.request
-        options = WorkerOptions(
-            out=str(r.out), suite=r.suite_name, evaluation=asdict(r.evaluation),
-            data_dir=r.data_dir and str(r.data_dir), image_size=_size_for(job.config.dataset, r), include=r.include,
-            device=r.device, tracking_uri=r.tracking_uri,
-            inception_weights=r.inception_weights, checkpoint_seconds=r.checkpoint_seconds,
-            checkpoint_steps=r.checkpoint_steps, bar=sys.stderr.isatty(), position=position, parent=os.getpid(),
-        )  # fmt: skip
-        return json.dumps(asdict(options))
+        shared = {f.name: getattr(r, f.name) for f in fields(WorkerOptions) if hasattr(r, f.name)}
+        own = {"evaluation": asdict(r.evaluation), "threads": threads(r), "position": position, "parent": os.getpid(),
+               "dataset_hash": self.hashes[job.config.dataset], "bar": sys.stderr.isatty(),
+               "image_size": _size_for(job.config.dataset, r)}  # fmt: skip
+        return json.dumps(shared | own, default=str)
 
     def _interrupt(self, number: int, frame: object) -> None:
         """Ask the workers to save and stop. A Ctrl-C reaches them from the terminal too; asking twice does no harm."""

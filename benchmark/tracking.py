@@ -55,8 +55,7 @@ def guarded(method: Callable) -> Callable:
             method(self, *args, **kwargs)
         except Exception as error:  # whatever the tracker raises, the run goes on
             self.down = True
-            reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-            log.warning("tracking is off for this job, results are not affected: %s", reason)
+            log.warning("tracking is off for this job, results are not affected: %s", reason(error))
 
     return call
 
@@ -125,22 +124,32 @@ def client(uri: str) -> Any:
 
 
 def ensure_experiment(uri: str, out: Path, suite: str) -> str:
-    """The id of the suite's experiment, made if it is not there. Two processes may ask at once."""
+    """The id of the suite's experiment, made if it is not there."""
     store = client(uri)
     if (found := store.get_experiment_by_name(suite)) is not None:
         return found.experiment_id
     location = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
-    try:
-        return store.create_experiment(suite, artifact_location=location)
-    except Exception:  # another process may have made it since; if not, the original error is the one to see
-        if (found := store.get_experiment_by_name(suite)) is None:
-            raise
-        return found.experiment_id
+    return store.create_experiment(suite, artifact_location=location)
 
 
 def mlflow_name(name: str) -> str:
     """A metric's name with what MLflow forbids replaced: `gen_fd10k_test@space@128` -> `gen_fd10k_test/space-128`."""
     return re.sub(r"[^\w\-. :/]", "-", name.replace("@", "/", 1))
+
+
+def reachable(uri: str, out: Path, suite: str) -> bool:
+    """Make the suite's experiment, once, before workers ask for it at the same time; False with one warning if down."""
+    try:
+        ensure_experiment(uri, out, suite)
+        return True
+    except Exception as error:  # whatever the tracker raises, the runs go on
+        log.warning("tracking is off, results are not affected: %s", reason(error))
+        return False
+
+
+def reason(error: Exception) -> str:
+    """The first line of an error."""
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def make_tracker(uri: str | None, out: Path, folder: Path) -> NoTracker:

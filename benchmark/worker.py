@@ -1,4 +1,4 @@
-"""The process that does one job: train, export, draw, score. Run as `python -m benchmark.worker FOLDER OPTIONS`.
+"""The process that does one job: train, export, draw, score. `runner.Workers` starts it.
 
 Its own process, so that one crash cannot end a grid. Exit codes: 0 done, 1 failed, 2 a mistake of the user's,
 130 interrupted with the state saved.
@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 
 from .config import JobConfig
 from .device import choose_device, settle
-from .errors import DivergedError, FlexbenchError
+from .errors import DivergedError, FlexbenchError, Interrupted
+from .evaluation.metrics import PROTOCOL
 from .files import read_json
 from .job import EvaluationConfig, Job
+from .schema import provenance
 from .tracking import NoTracker, make_tracker
 
 if TYPE_CHECKING:
@@ -31,29 +33,39 @@ log = logging.getLogger("benchmark")
 
 @dataclass(frozen=True)
 class WorkerOptions:
-    """How to do a job; nothing here changes its results."""
+    """How to do a job; nothing here changes its results. Fields that `runner.Request` has too are explained there."""
 
     out: str
-    suite: str
+    suite_name: str
     evaluation: dict[str, Any]
-    data_dir: str | None = None
-    image_size: int | None = None
-    include: tuple[str, ...] = ()
-    device: str = "auto"
-    tracking_uri: str | None = None
-    inception_weights: str | None = None
-    checkpoint_seconds: float = 60.0
-    checkpoint_steps: int | None = None
-    bar: bool = False  # draw a live bar on stderr; else one line per interval
-    position: int = 0  # row of the bar
-    parent: int = 0  # stop when this process is gone
+    device: str
+    threads: int
+    dataset_hash: str  # of the data that the parent opened
+    parent: int  # stop when this process is gone
+    bar: bool  # draw a live bar on stderr; else one line per interval
+    position: int  # row of the bar
+    data_dir: str | None
+    image_size: int | None
+    include: tuple[str, ...]
+    tracking_uri: str | None
+    inception_weights: str | None
+    checkpoint_seconds: float
+    checkpoint_steps: int | None
 
 
 def main(arguments: list[str]) -> int:
     """Do the job whose folder and options are given; returns the exit code."""
     job, options = Job.open(Path(arguments[0])), WorkerOptions(**json.loads(arguments[1]))
-    with job.lock(lambda: print(f"{job.label}: another process is at work on it; waiting", file=sys.stderr)):
-        return Worker(job, options).run()
+    worker = Worker(job, options)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, worker.stop)
+    try:
+        with job.lock(lambda: print(f"{job.label}: another process is at work on it; waiting", file=sys.stderr)):
+            return worker.run()
+    except Interrupted as stop:
+        log.info("%s", stop)
+        worker.tracker.finish("KILLED")
+        return 130
 
 
 class Worker:
@@ -67,33 +79,31 @@ class Worker:
 
     def run(self) -> int:
         """Do what is left to do, and turn every way to end into a state on disk and an exit code."""
-        from .harness import Interrupted
-
         if self.job.done(self.evaluation):
             return 0
         log_to(self.job.folder / "log.txt")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self._stop)
         try:
             self.work()
             return 0
-        except Interrupted as stop:
-            log.info("%s", stop)
-            self.tracker.finish("KILLED")
-            return 130
         except FlexbenchError as error:
+            log.info("refused: %s", error)
             print(f"Error: {self.job.label}: {error}", file=sys.stderr)
+            self.tracker.finish("FAILED")
             return 2
         except DivergedError as error:
-            return self._fail(f"training diverged: {error}. Lower train.lr_factor, or set this model's learning rates")
+            return self._fail(f"training diverged: {error}. Lower the learning rates, e.g. --set train.lr_factor=1")
         except Exception as error:  # a crash of one job is a state of that job, not the end of the grid
             log.info("%s", traceback.format_exc())
             return self._fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
-    def work(self) -> None:
-        """Set up, then train, export, draw and score."""
-        import torch
+    def stop(self, number: int, frame: Any) -> None:
+        """While training, stop after this step with a checkpoint; otherwise there is nothing to save: stop at once."""
+        self.stopping = True
+        if not self.training:
+            raise Interrupted(f"stopped by signal {number}")
 
+    def work(self) -> None:
+        """Set up, then train, export, draw and score; mark as done last of all."""
         from .data import open_dataset
         from .evaluation.features import feature_space
         from .registry import Registry
@@ -101,19 +111,29 @@ class Worker:
         o, config = self.options, self.job.config
         self.tracker = make_tracker(o.tracking_uri, Path(o.out), self.job.folder)
         self.device = choose_device(o.device)
-        settle(read_json(self.job.folder / "provenance.json")["threads"])
         self.dataset = open_dataset(config.dataset, o.data_dir and Path(o.data_dir), o.image_size, download=False)
         self.method_class = Registry.load(o.include).get(config.model)
         self.space = feature_space(self.evaluation.space, o.inception_weights, str(self.device))
-        log.info("%s on %s, %d threads", self.job.label, self.device, torch.get_num_threads())
+        self._begin_session()
         self._start_tracking()
         method = self._trained_method()
         self._draw(method)
         self._score(method)
-        self.job.drop_checkpoints()
-        folder = self.job.folder
-        self.tracker.artifacts(folder / n for n in ("metrics.jsonl", "log.txt"))
+        self.tracker.artifacts(self.job.folder / n for n in ("metrics.jsonl", "provenance.json", "log.txt"))
         self.tracker.finish("FINISHED")
+        self.job.finish(self.evaluation)
+
+    def _begin_session(self) -> None:
+        """Record where this process runs. A job that was begun goes on with the data and threads it began with."""
+        before = self.job.sessions if self.job.begun else []
+        expected = {self.options.dataset_hash, *(session["dataset_hash"] for session in before)}
+        if expected != {self.dataset.content_hash}:
+            raise FlexbenchError(f"the images of '{self.dataset.name}' have changed. Train anew with --force.")
+        threads = before[-1]["threads"] if before else self.options.threads
+        settle(threads)
+        self.session = provenance(str(self.device), threads, self.dataset.content_hash)
+        self.job.begin_session(self.session)
+        log.info("%s on %s, %d threads", self.job.label, self.device, threads)
 
     def _trained_method(self) -> Any:
         """The trained model: from its weights if it is trained, else by training it."""
@@ -126,7 +146,7 @@ class Worker:
         with Progress(self.job, self.options.bar, self.options.position) as shown:
 
             def report(row: dict[str, Any]) -> None:
-                losses = {k: v for k, v in row.items() if k.startswith("loss/")}
+                losses = {k: v for k, v in row.items() if k.startswith("loss/") and v is not None}
                 self.tracker.log({f"{row['phase']}/{k}": v for k, v in losses.items()}, row["step"])
                 shown.report(row)
 
@@ -155,34 +175,24 @@ class Worker:
 
     def _score(self, method: Any) -> None:
         """Score, and record the rows."""
-        from .evaluation.evaluator import PROTOCOL, References, score_method
+        from .evaluation.evaluator import References, score_method
 
         doing = f"scoring up to {self.evaluation.images:,} images of each kind in {self.space.name}"
         log.info("%s", doing)
         print(f"{self.job.label}: {doing}", file=sys.stderr, flush=True)
         references = References(self.dataset, self.evaluation.images, self.space)
         scores = score_method(method, references, self.job.config.seed)
-        provenance = read_json(self.job.folder / "provenance.json")
-        shared = row_head(self.job, self.method_class, PROTOCOL, provenance)
+        shared = row_head(self.job, self.method_class, self.session)
         rows = [{**shared, **asdict(score), **self.job.cost} for score in scores]
-        self.job.record(rows, self.evaluation)
+        self.job.record(rows)
         self.tracker.log({s.metric: s.value for s in scores}, rows[0]["step"])
 
     def _start_tracking(self) -> None:
         c = self.job.config
-        provenance = read_json(self.job.folder / "provenance.json")
         params = {**{f"train.{k}": v for k, v in asdict(c.train).items()}, **dict(c.method), "seed": c.seed}
         tags = {"model": c.model, "dataset": c.dataset, "m": c.latent_dim, "seed": c.seed, "hash": c.hash,
-                "preset": c.preset, "git": provenance["git"] or "unknown"}  # fmt: skip
-        self.tracker.start(self.options.suite, f"{c.model}-m{c.latent_dim}-s{c.seed}", params, tags)
-
-    def _stop(self, number: int, frame: Any) -> None:
-        """While training, stop after this step with a checkpoint; otherwise there is nothing to save: stop at once."""
-        from .harness import Interrupted
-
-        self.stopping = True
-        if not self.training:
-            raise Interrupted(f"stopped by signal {number}")
+                "preset": c.preset, "git": self.session["git"] or "unknown"}  # fmt: skip
+        self.tracker.start(self.options.suite_name, f"{c.model}-m{c.latent_dim}-s{c.seed}", params, tags)
 
     def _fail(self, reason: str) -> int:
         self.job.fail(reason)
@@ -201,16 +211,15 @@ def log_to(path: Path) -> None:
     log.setLevel(logging.INFO)
 
 
-def row_head(job: Job, method: type[Method], protocol: int, provenance: dict[str, Any]) -> dict[str, Any]:
-    """The part of a result row that says which job it is of."""
+def row_head(job: Job, method: type[Method], session: dict[str, Any]) -> dict[str, Any]:
+    """The part of a result row that says which job it is of, and by which code it was scored."""
     c = job.config
     steps = read_json(job.folder / "training.json")["phases"][-1].get("steps", c.train.steps)
     return {
-        "protocol": protocol, "model": c.model, "title": method.title or c.model, "dataset": c.dataset,
-        "latent_dim": c.latent_dim,
-        "seed": c.seed, "preset": c.preset, "settings": c.settings(method),
+        "protocol": PROTOCOL, "model": c.model, "title": method.title or c.model, "dataset": c.data["name"],
+        "latent_dim": c.latent_dim, "seed": c.seed, "preset": c.preset, "settings": c.settings(method),
         "hash": c.hash, "variant": c.variant, "checkpoint": "last", "step": steps,
-        "dataset_hash": provenance["dataset_hash"], "git": provenance["git"],
+        "dataset_hash": session["dataset_hash"], "git": session["git"],
     }  # fmt: skip
 
 
@@ -225,7 +234,3 @@ def above(real: Any, reconstructed: Any, columns: int) -> Any:
 def log_interval(config: JobConfig) -> int:
     """Steps per log row: about 100 rows a run, at most one per 100 steps."""
     return max(1, min(100, config.train.steps // 100))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

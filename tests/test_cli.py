@@ -185,9 +185,10 @@ def test_parallel_jobs_give_the_same_scores(flexbench, tmp_path: Path):
     scores = []
     for jobs in ("1", "2"):
         out = tmp_path / jobs
-        words = ["--seeds", "0,1", "--threads", "1", "--jobs", jobs, "--out", out, "--no-tracking"]
+        words = ["--seeds", "0,1", "--threads", "1", "--jobs", jobs, "--out", out]
         result = flexbench("run", "--models", "vae", *SMALL, *words)
         assert result.exit_code == 0, result.output
+        assert all((run / "tracking.json").exists() for run in runs_of(out))
         rows = [json.loads(x) for run in runs_of(out) for x in (run / "metrics.jsonl").read_text().splitlines()]
         scores.append([(row["seed"], row["metric"], row["value"]) for row in rows])
     assert scores[0] == scores[1]
@@ -207,6 +208,45 @@ def test_a_diverging_job_fails_with_its_reason_and_is_tried_again_on_demand(flex
     assert retried.exit_code == 1 and "  to retry " in retried.output
 
 
+def test_force_trains_anew_but_not_under_a_process_at_work(flexbench, tmp_path: Path):
+    from benchmark.job import Job
+
+    command = ["run", "--models", "vae", *SMALL, "--steps", "3", "--out", tmp_path, "--no-tracking"]
+    assert flexbench(*command).exit_code == 0
+    (run,) = runs_of(tmp_path)
+    trained = (run / "training.json").stat().st_mtime_ns
+    with Job.open(run).lock():
+        check_refusal(flexbench(*command, "--force"), ["another process is at work"])
+    assert (run / "training.json").stat().st_mtime_ns == trained
+    assert flexbench(*command, "--force").exit_code == 0
+    assert (run / "training.json").stat().st_mtime_ns > trained
+
+
+def test_a_folder_too_small_to_score_is_refused_before_training(flexbench, tmp_path: Path):
+    (tmp_path / "few").mkdir()
+    for i in range(30):
+        Image.fromarray(np.full((16, 16), i, dtype=np.uint8)).save(tmp_path / "few" / f"{i}.png")
+    result = flexbench("run", "--models", "vae", "--datasets", f"folder:{tmp_path / 'few'}", "--out", tmp_path / "out")
+    check_refusal(result, ["few", "10 are needed"])
+    assert not runs_of(tmp_path / "out")
+
+
+def test_files_of_the_users_folder_are_not_imported(tmp_path: Path):
+    (tmp_path / "benchmark.py").write_text("raise RuntimeError('imported from the current folder')")
+    script = Path(sys.executable).parent / "flexbench"
+    words = [script, "run", "--models", "vae", *SMALL, "--steps", "2", "--no-tracking"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_damaged_run_does_not_hide_the_others(demo: Path, flexbench, tmp_path: Path):
+    shutil.copytree(demo / "runs", tmp_path / "runs")
+    (runs_of(tmp_path)[0] / "config.json").write_text("{")
+    result = flexbench("ls", "runs", "--out", tmp_path)
+    assert result.exit_code == 0 and result.output.count("done  ") == len(BUILT_IN) - 1
+    assert "config.json" in result.stderr
+
+
 BAD = {
     "model": (["run", "--models", "vea", *SMALL], ["'vea'", "Did you mean 'vae'", "flexbench ls models"]),
     "dataset": (["run", "--models", "vae", "--datasets", "minst"], ["'minst'", "Did you mean 'mnist'"]),
@@ -220,6 +260,11 @@ BAD = {
     "latent size": (["run", "--models", "vae", *SMALL, "--latent-dim", "0"], ["latent size 0", "1 to 4096"]),
     "steps": (["run", "--models", "vae", *SMALL, "--steps", "0"], ["train.steps", "at least 1"]),
     "seeds": (["run", "--models", "vae", *SMALL, "--seeds", "a"], ["'a'", "0-4"]),
+    "seed range": (["run", "--models", "vae", *SMALL, "--seeds", "4-0"], ["'4-0'", "0-4"]),
+    "threads": (["run", "--models", "vae", *SMALL, "--threads", "100000"], ["--threads 100000", "1 to "]),
+    "few": (["run", "--models", "vae", *SMALL, "--images", "5"], ["5 images of digits", "10 are needed"]),
+    "dry": (["run", "--models", "vae", "--datasets", "digits", "--features", "dino", "-n"], ["'dino'"]),
+    "cost": (["table", "cost", "--out", "."], ["nothing has run"]),
     "space": (["run", "--models", "vae", "--datasets", "digits", "--features", "dino"], ["'dino'", "inception"]),
     "out": (["run", "--models", "vae", *SMALL, "--out", "/proc/flexbench"], ["/proc/flexbench", "Choose another"]),
     "include": (["run", "--models", "vae", *SMALL, "--include", "nowhere.py"], ["nowhere.py"]),

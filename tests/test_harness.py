@@ -15,12 +15,12 @@ from benchmark import harness
 from benchmark.batches import Batches, CachedRows
 from benchmark.checkpoint import checkpoints, export_weights, import_weights, save_checkpoint
 from benchmark.config import JobConfig, TrainConfig
-from benchmark.errors import DivergedError, FlexbenchError
+from benchmark.errors import DivergedError, FlexbenchError, Interrupted
 from benchmark.files import read_json, read_jsonl
-from benchmark.harness import Interrupted, Watch, train
+from benchmark.harness import Watch, train
 from benchmark.method import Fit, Method, Train
 from benchmark.networks import BatchNorm1d, noise
-from benchmark.optim import adam
+from benchmark.optim import Optimizers, adam
 
 CPU, STEPS, BATCH, PIXELS, DIM = torch.device("cpu"), 10, 4, 64, 3
 
@@ -503,6 +503,17 @@ def test_bf16_trains_near_fp32_and_stays_finite(tmp_path):
         ends[precision] = rows[-1]["loss/total"], weights["encoder.0.weight"]
     assert ends["bf16"][0] == pytest.approx(ends["fp32"][0], rel=0.1)
     assert not torch.equal(ends["bf16"][1], ends["fp32"][1])
+
+
+def test_bf16_sees_the_weights_that_the_same_update_has_moved(tmp_path):
+    config = job(VAE, precision="bf16")
+    method, x = config.build(VAE), torch.rand(4, 1, 8, 8)
+    run = harness.Run(config, method, None, tmp_path, CPU, Watch())
+    opt = Optimizers({"main": adam(method, lr=0.1)})
+    with run.autocast():
+        before = method.encoder(x)
+        opt.minimise("main", before.float().square().sum())
+        assert not torch.equal(method.encoder(x), before)
 
 
 def test_checkpoint_names_sort_by_phase_and_step(tmp_path):

@@ -99,7 +99,8 @@ def test_only_repetitions_are_averaged():
         *both("flexae", 1, 1), *both("flexae", 2, 2, latent_dim=64, variant="f64"),
     )  # fmt: skip
     assert list(make(rows, 1).frame.index) == [
-        "VAE", "VAE [beta=2.0]", "FLEXAE m=32", "FLEXAE m=64", "MINE #1111", "MINE #2222", "real images",
+        "VAE m=32", "VAE [beta=2.0] m=32", "FLEXAE m=32", "FLEXAE m=64", "MINE m=32 #1111",
+        "MINE m=32 #2222", "real images",
     ]  # fmt: skip
 
 

@@ -13,20 +13,21 @@ import torch
 
 from ..batches import in_order
 from ..config import canonical
+from ..errors import FlexbenchError
 from ..files import cache_dir, ensure_dir, read_json, write_json
 from ..seeding import derive, seed_everything
 from .features import FeatureSpace, cached_features
 from .frechet import Gaussian, fit_gaussian, frechet_distance
 from .images import to_uint8
 from .memorization import memorization_score
-from .metrics import metric_name
+from .metrics import PROTOCOL, metric_name
 from .precision_recall import precision_recall
 
 if TYPE_CHECKING:
     from ..data import Dataset, Split
     from ..method import Method
 
-PROTOCOL = 1  # raised when any number would change for the same images
+LEAST = 10  # images of each kind that PRD's 20 clusters need
 CHUNK = 500  # images per forward pass of sampling; part of the protocol, since it splits the draws of noise
 
 
@@ -44,15 +45,18 @@ class Score:
 
 
 class ImageSet:
-    """uint8 images [N, C, S, S] with their features and the Gaussian of these, each computed at most once."""
+    """uint8 images [N, C, S, S] with their features and the Gaussian of these, each computed at most once.
 
-    def __init__(self, images: np.ndarray, space: FeatureSpace):
-        self.images, self.space = images, space
+    Features of real images are kept on disk too: a second model re-embeds nothing real.
+    """
+
+    def __init__(self, images: np.ndarray, space: FeatureSpace, real: bool = False):
+        self.images, self.space, self.real = images, space, real
 
     @cached_property
     def features(self) -> np.ndarray:
         """float32 [N, d]."""
-        return cached_features(self.space, self.images)
+        return cached_features(self.space, self.images) if self.real else self.space.embed(self.images)
 
     @cached_property
     def gaussian(self) -> Gaussian:
@@ -80,12 +84,13 @@ class References:
     """
 
     def __init__(self, dataset: Dataset, n: int, space: FeatureSpace):
-        self.n = min(n, len(dataset.test), len(dataset.train) // 2)
+        self.n = check_count(dataset, n)
         self.space = space
         train = _choose(dataset, dataset.train, "train", 2 * self.n)
-        self.test = ImageSet(_choose(dataset, dataset.test, "test", self.n), space)
-        self.val = ImageSet(_choose(dataset, dataset.val, "val", min(n, len(dataset.val))), space)
-        self.train_a, self.train_b = ImageSet(train[: self.n], space), ImageSet(train[self.n :], space)
+        test = _choose(dataset, dataset.test, "test", self.n)
+        val = _choose(dataset, dataset.val, "val", min(n, len(dataset.val)))
+        self.test, self.val = (ImageSet(images, space, real=True) for images in (test, val))
+        self.train_a, self.train_b = (ImageSet(part, space, real=True) for part in np.split(train, 2))
 
     def floor(self) -> list[Score]:
         """Every score with training images (`train_a`) in the model's place: what a perfect model would get."""
@@ -95,9 +100,23 @@ class References:
         )
 
 
+def check_count(dataset: Dataset, wanted: int) -> int:
+    """How many images of each kind are scored: `wanted`, or fewer where the dataset has fewer.
+
+    Raises FlexbenchError where that is too few for a score.
+    """
+    n = min(wanted, len(dataset.test), len(dataset.train) // 2)
+    if n < LEAST:
+        raise FlexbenchError(
+            f"{n} images of {dataset.name} would be scored, but {LEAST} are needed: --images asks for {wanted}, and "
+            f"there are {len(dataset.train)} training and {len(dataset.test)} test images."
+        )
+    return n
+
+
 def _choose(dataset: Dataset, split: Split, name: str, n: int) -> np.ndarray:
     """n images of a split in random order, by a seed that depends on the dataset only."""
-    rng = np.random.default_rng(derive(0, "reference", dataset.name, name))
+    rng = np.random.default_rng(derive(0, "reference", dataset.slug, name))
     return split.take(rng.permutation(len(split))[:n])
 
 

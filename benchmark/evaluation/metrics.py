@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+PROTOCOL = 1  # of scoring; raised when any score would change for the same images
 DEFAULT_SPACE = "efficientnet_lite0@128"  # needs no download; see features.FEATURE_SPACES
 
 

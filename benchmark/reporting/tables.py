@@ -12,6 +12,7 @@ from ..evaluation.metrics import METRICS, TABLE_TITLES, Metric
 from ..registry import BUILT_IN
 
 FLOOR = "real images"
+NOTHING = "nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke"
 BUILT_IN_ORDER = {name: i for i, name in enumerate(BUILT_IN)}
 
 
@@ -69,9 +70,8 @@ def select(
     spaces = rows[rows.space.isna()]
     rows = pd.concat([spaces, _one_of(rows[rows.space.notna()], "space", space, "--features")])
     if rows.empty:
-        raise FlexbenchError("nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke")
-    same_n = [_one_of(part, "n_images", images, "--images") for _, part in rows.groupby("dataset")]
-    rows = pd.concat(same_n)
+        raise FlexbenchError(NOTHING)
+    rows = pd.concat([_one_count(part, images) for _, part in rows.groupby("dataset")])
     return _ordered(rows[rows.protocol == rows.protocol.max()])
 
 
@@ -94,14 +94,19 @@ def _one_of(rows: pd.DataFrame, column: str, chosen: str | int | None, option: s
     return rows
 
 
+def _one_count(rows: pd.DataFrame, images: int | None) -> pd.DataFrame:
+    """Rows of a dataset with one number of scored images; only where there are several does `images` choose."""
+    return _one_of(rows, "n_images", images if rows.n_images.nunique() > 1 else None, "--images")
+
+
 def row_labels(models: pd.DataFrame) -> pd.Series:
-    """A model's title with its changed settings; with its latent size where it has run at several on one dataset.
+    """A model's title with its changed settings; with the latent size where a dataset has results at several.
 
     What still differs in more than the seed (an edited file of the user's, say) gets its variant's hash: only
     repetitions are averaged.
     """
     labels = models.title + models.settings.fillna("").map(lambda s: f" [{s}]" if s else "")
-    several = models.groupby(["model", "dataset"]).latent_dim.transform("nunique") > 1
+    several = models.groupby("dataset").latent_dim.transform("nunique") > 1
     labels = labels.where(~several, labels + " m=" + models.latent_dim.astype(str))
     unclear = models.assign(label=labels).groupby(["label", "dataset"]).variant.transform("nunique") > 1
     return labels.where(~unclear, labels + " #" + models.variant.astype(str).str[:4])
@@ -184,6 +189,8 @@ COST = {
 
 def cost(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:
     """What training cost, one row per model and dataset, means over seeds: equal steps are not equal compute."""
+    if results.empty:
+        raise FlexbenchError(NOTHING)
     rows = _ordered(_one_of(results, "preset", preset, "--preset"))
     jobs = rows.drop_duplicates("hash").assign(train_flops=lambda r: r.train_flops / 1e12)
     jobs = jobs.assign(model=row_labels(jobs)).rename(columns={name: title for name, (title, _) in COST.items()})
