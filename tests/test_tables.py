@@ -124,4 +124,4 @@ def test_every_metric_has_a_title_and_every_floor_exists():
 def test_cost_counts_each_job_once():
     spent = {"parameters": 1_000, "images_seen": 500, "optimizer_steps": 30, "train_flops": 2e12}
     rows = [*both("vae", 5, 6, **spent, train_seconds=10.0), *both("vae", 5, 6, seed=1, **spent, train_seconds=20.0)]
-    assert "| VAE | mnist | 1,000 | 500 | 30 | 2 | 15 |" in cost_text(cost(frame(*rows)), "md")
+    assert "| VAE | mnist | 1,000 | 500 | 30 | 2 | 15.0 |" in cost_text(cost(frame(*rows)), "md")

@@ -150,12 +150,13 @@ def to_markdown(table: Table) -> str:
 
 
 def best_row(table: Table, column: tuple[str, str]) -> str | None:
-    """The model with the best mean, or None where no direction is better or no single model is ahead."""
+    """The model with the best mean, or None where no direction is better or no model is ahead in print."""
     better = table.better[column[1]]
     values = table.frame[column].drop(FLOOR).dropna().sort_values(ascending=better == "lower")
-    if better is None or len(values) < 2 or values.iloc[0] == values.iloc[1]:
+    if better is None or len(values) < 2:
         return None
-    return values.index[0]
+    first, second = values.index[:2]
+    return first if cell(table, first, column) != cell(table, second, column) else None
 
 
 def cell(table: Table, row: str, column: tuple[str, str]) -> str:
@@ -183,7 +184,7 @@ COST = {
     "images_seen": ("images seen", "{:,.0f}"),
     "optimizer_steps": ("optimizer steps", "{:,.0f}"),
     "train_flops": ("training TFLOPs", "{:,.4g}"),
-    "train_seconds": ("training seconds", "{:,.0f}"),
+    "train_seconds": ("training seconds", "{:,.1f}"),
 }
 
 
