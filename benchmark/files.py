@@ -8,11 +8,14 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .errors import FlexbenchError
+
+DAY = 24 * 3600  # seconds
 
 
 def cache_dir() -> Path:
@@ -54,9 +57,13 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 def atomic_folder(final: Path) -> Iterator[Path]:
     """Yield a temporary folder that becomes `final` when the block ends well, and vanishes when it does not.
 
-    If another process made `final` in the meantime, its folder is kept and ours is dropped.
+    If another process made `final` in the meantime, its folder is kept and ours is dropped. Folders that a process
+    killed more than a day ago left half-made are removed.
     """
     ensure_dir(final.parent)
+    for stale in final.parent.glob(f".{final.name}.*.tmp"):
+        if time.time() - stale.stat().st_mtime > DAY:
+            shutil.rmtree(stale, ignore_errors=True)
     draft = Path(tempfile.mkdtemp(dir=final.parent, prefix=f".{final.name}.", suffix=".tmp"))
     try:
         yield draft

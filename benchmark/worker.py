@@ -157,6 +157,8 @@ class Worker:
             self.training = True
             method = train(self.job.config, self.method_class, self.dataset.train, self.job.folder, self.device, watch)
             self.training = False
+            if self.stopping:  # a signal that came after the last step
+                raise Interrupted("stopped when trained")
             return method
 
     def _draw(self, method: Any) -> None:

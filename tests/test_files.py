@@ -153,3 +153,14 @@ def test_seed_everything_sets_each_global_generator():
 
     assert draw(derive(0, "a")) == draw(derive(0, "a"))
     assert not set(draw(derive(0, "a"))) & set(draw(derive(0, "b")))
+
+
+def test_atomic_folder_removes_what_a_killed_process_left_days_ago(tmp_path):
+    old, new = tmp_path / ".store.old.tmp", tmp_path / ".store.new.tmp"
+    for draft in (old, new):
+        draft.mkdir()
+    os.utime(old, (0, 0))
+    with atomic_folder(tmp_path / "store"):
+        pass
+    assert not old.exists()
+    assert new.exists()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..files import atomic_write
+from ..files import atomic_write, ensure_dir
 from ..job import find_jobs
 from ..schema import ResultRow
 
@@ -22,7 +22,7 @@ def results(out: Path) -> pd.DataFrame:
 
 
 def write_results(out: Path) -> Path:
-    """Rebuild results.csv atomically."""
-    path = out / "results.csv"
+    """Rebuild results.csv atomically; FlexbenchError if the folder cannot be written."""
+    path = ensure_dir(out) / "results.csv"
     atomic_write(path, results(out).to_csv(index=False))
     return path

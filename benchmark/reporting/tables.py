@@ -40,39 +40,45 @@ def make(
     metrics = [m for m in METRICS.values() if m.table == number]
     if not metrics:
         raise FlexbenchError(f"there is no table {number}. Tables: {', '.join(map(str, TABLE_TITLES))}.")
-    rows = select(results, metrics, preset, space, images)
-    headings = {m.family: m.column for m in metrics}
-    models = rows[rows.family.isin(headings)].assign(heading=lambda r: r.family.map(headings))
-    floors = pd.concat([rows[rows.family == m.floor].assign(heading=m.column) for m in metrics if m.floor])
-    floors = floors.assign(row=FLOOR).drop_duplicates(["dataset", "heading", "n_images", "latent_dim", "seed"])
-    models = models.assign(row=row_labels(models))
-    # Real images do not depend on the model's seed, so their rows are one number, not a sample of it.
-    cells = pd.concat([models, floors.drop_duplicates(["dataset", "heading", "n_images"])])
+    rows = choose(results, metrics, preset, space, images)
+    models = model_cells(rows, metrics)
+    cells = pd.concat([models, floor_cells(rows, metrics)])
     grouped = cells.groupby(["row", "dataset", "heading"], sort=False).value
-    order = [*dict.fromkeys(models.row), FLOOR]
     columns = pd.MultiIndex.from_product([sorted(cells.dataset.unique()), [m.column for m in metrics]])
 
     def pivot(values: pd.Series) -> pd.DataFrame:
-        return values.unstack(["dataset", "heading"]).reindex(index=order, columns=columns)
+        return values.unstack(["dataset", "heading"]).reindex(index=[*models.row.unique(), FLOOR], columns=columns)
 
     better = {m.column: m.better for m in metrics}
     return Table(number, TABLE_TITLES[number], caption(rows, metrics), pivot(grouped.mean()),
                  pivot(grouped.std(ddof=1)), pivot(grouped.count()), better)  # fmt: skip
 
 
-def select(
+def choose(
     results: pd.DataFrame, metrics: list[Metric], preset: str | None, space: str | None, images: int | None
 ) -> pd.DataFrame:
     """The rows that belong in one table, or a FlexbenchError if they may not stand side by side."""
     families = {m.family for m in metrics} | {m.floor for m in metrics if m.floor}
-    rows = results[results.family.isin(families)]
-    rows = _one_of(rows, "preset", preset, "--preset")
-    spaces = rows[rows.space.isna()]
-    rows = pd.concat([spaces, _one_of(rows[rows.space.notna()], "space", space, "--features")])
+    rows = _one_of(results[results.family.isin(families)], "preset", preset, "--preset")
+    of_pixels = rows.space.isna()  # such scores do not depend on the feature space
+    rows = pd.concat([rows[of_pixels], _one_of(rows[~of_pixels], "space", space, "--features")])
     if rows.empty:
         raise FlexbenchError(NOTHING)
     rows = pd.concat([_one_count(part, images) for _, part in rows.groupby("dataset")])
     return _ordered(rows[rows.protocol == rows.protocol.max()])
+
+
+def model_cells(rows: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
+    """The models' scores, with the `row` and `heading` where each stands."""
+    headings = {m.family: m.column for m in metrics}
+    models = rows[rows.family.isin(headings)]
+    return models.assign(row=row_labels(models), heading=models.family.map(headings))
+
+
+def floor_cells(rows: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
+    """The floor under each heading: one number per dataset, since real images do not depend on model or seed."""
+    floors = [rows[rows.family == m.floor].assign(row=FLOOR, heading=m.column) for m in metrics if m.floor]
+    return pd.concat(floors).drop_duplicates(["dataset", "heading"])
 
 
 def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
