@@ -331,17 +331,12 @@ def prepare(name: str, data_dir: Path | None, image_size: int | None, source: Pa
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def ui(out: Path, port: int) -> None:
     """Open MLflow on the runs under --out, on this machine only (127.0.0.1)."""
-    from benchmark.tracking import SETTINGS, default_uri
+    from benchmark.tracking import server_command, settle
 
-    if not (out / "mlflow.db").exists():
-        raise FlexbenchError(f"there is no MLflow store in '{out}'. Run something first, or give its folder by --out.")
-    for key, value in SETTINGS.items():
-        os.environ.setdefault(key, value)
+    command = server_command(out, port)
+    settle()
     click.echo(f"MLflow: http://127.0.0.1:{port}  (stop with Ctrl-C)")
     sys.stdout.flush()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", default_uri(out),
-               "--artifacts-destination", str(out.resolve() / "mlartifacts"),
-               "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
     os.execv(sys.executable, command)
 
 

@@ -130,11 +130,12 @@ def run_train(run: Run, phase: Train, progress: Progress, state: Mapping[str, An
     opt = Optimizers(phase.optimizers(), config.train.lr_factor)
     batches = Batches(rows, config.train.batch_size, config.seed, phase.name, run.device, progress.drawn)
     average = Average(method)
+    inputs = content(rows)
     if state:
-        check_inputs(phase, rows, progress)
+        check_inputs(phase, inputs, progress)
         opt.load_state_dict(state["optimizers"])
         average.restore(state["average"])
-    progress.inputs = content(rows)
+    progress.inputs = inputs
     flops = flops_of_one_step(run, phase, rows)
     clock = Clock(progress.seconds, watch)
 
@@ -282,9 +283,9 @@ def content(rows: Rows) -> str:
     return rows.digest() if isinstance(rows, CachedRows) else ""
 
 
-def check_inputs(phase: Train, rows: Rows, progress: Progress) -> None:
-    """FlexbenchError where the inputs that a resumed phase computes are not those it began with."""
-    if content(rows) != progress.inputs:
+def check_inputs(phase: Train, inputs: str, progress: Progress) -> None:
+    """FlexbenchError where the inputs that a resumed phase computes (their hash) are not those it began with."""
+    if inputs != progress.inputs:
         raise FlexbenchError(
             f"phase '{phase.name}' cannot resume: its inputs depend on weights that the phase itself trains. "
             "Compute them from networks that it leaves alone, in eval mode."

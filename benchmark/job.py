@@ -87,17 +87,18 @@ class Job:
         """Training is over and the weights are there."""
         return (self.folder / "training.json").exists()
 
-    def done(self, evaluation: EvaluationConfig) -> bool:
-        """Trained and scored in this way."""
-        return evaluation.key in read_json(self.folder / "done", {}).get("evaluations", [])
+    def done(self, evaluation: EvaluationConfig | None = None) -> bool:
+        """Trained and scored in this way; without one, in any way."""
+        evaluations = read_json(self.folder / "done", {}).get("evaluations", [])
+        return evaluation.key in evaluations if evaluation else bool(evaluations)
 
     @property
     def failure(self) -> str | None:
         """Why it failed, or None."""
         return read_json(self.folder / "failed", {}).get("reason")
 
-    def state(self, evaluation: EvaluationConfig) -> str:
-        """done | failed | to score | to resume | new."""
+    def state(self, evaluation: EvaluationConfig | None = None) -> str:
+        """done | failed | to score | to resume | new; done is meant as in `done`."""
         if self.done(evaluation):
             return "done"
         if self.failure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from .job import Job, find_jobs
+from .job import find_jobs
 
 Rows = list[tuple[str, ...]]
 
@@ -55,19 +55,9 @@ def runs(out: Path) -> Rows:
     rows: Rows = [("state", "model", "dataset", "m", "seed", "preset", "folder")]
     for job in find_jobs(out):
         c = job.config
-        rows.append((state(job), c.model, c.dataset, str(c.latent_dim), str(c.seed), c.preset, str(job.folder)))
+        state = "failed" if job.failure else job.state()
+        rows.append((state, c.model, c.dataset, str(c.latent_dim), str(c.seed), c.preset, str(job.folder)))
     return rows
-
-
-def state(job: Job) -> str:
-    """A run's state whatever it was scored in."""
-    if job.failure:
-        return "failed"
-    if (job.folder / "done").exists():
-        return "done"
-    if job.trained:
-        return "to score"
-    return "to resume" if any((job.folder / "checkpoint").glob("*.pt")) else "new"
 
 
 def aligned(rows: Rows) -> str:

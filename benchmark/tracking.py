@@ -6,13 +6,16 @@ import functools
 import logging
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from .errors import FlexbenchError
 from .files import read_json, write_json
 
 log = logging.getLogger(__name__)
+ARTIFACTS = "mlartifacts"  # folder of a local store's artifacts, under the output root
 
 # One failed call must not hold up a training run for minutes, and a benchmark reports to nobody but its user.
 SETTINGS = {
@@ -113,10 +116,24 @@ class MLflowTracker(NoTracker):
         self.client.set_terminated(self.run_id, status)
 
 
-def client(uri: str) -> Any:
-    """An MLflow client for a store, with this suite's settings where the user has none of their own."""
+def settle() -> None:
+    """This suite's settings for MLflow, where the user has none of their own. Before MLflow is imported."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
+
+
+def server_command(out: Path, port: int) -> list[str]:
+    """The command that serves the local store of an output root on this machine only; FlexbenchError if it has none."""
+    if not (out / "mlflow.db").exists():
+        raise FlexbenchError(f"there is no MLflow store in '{out}'. Run something first, or give its folder by --out.")
+    return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", default_uri(out),
+            "--artifacts-destination", str(out.resolve() / ARTIFACTS),
+            "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
+
+
+def client(uri: str) -> Any:
+    """An MLflow client for a store."""
+    settle()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from mlflow import MlflowClient
@@ -129,7 +146,7 @@ def ensure_experiment(uri: str, out: Path, suite: str) -> str:
     store = client(uri)
     if (found := store.get_experiment_by_name(suite)) is not None:
         return found.experiment_id
-    location = (out.resolve() / "mlartifacts").as_uri() if uri.startswith("sqlite:") else None
+    location = (out.resolve() / ARTIFACTS).as_uri() if uri.startswith("sqlite:") else None
     return store.create_experiment(suite, artifact_location=location)
 
 
