@@ -69,6 +69,44 @@ SPACE = several(
 )  # fmt: skip
 
 
+GRID = several(
+    click.option("--models", required=True, help="Names and globs, comma-separated, or 'all': vae,\"flexae*\"."),
+    click.option("--datasets", required=True, help="Comma-separated: mnist,celeba,folder:PATH. See 'ls datasets'."),
+    click.option("--latent-dim", metavar="M,...", help="Latent sizes, a grid axis: 32,64,128. Default: the dataset's."),
+    click.option("--seeds", default="0", show_default=True, metavar="N,...", help="A grid axis: 0,1,2 or 0-4."),
+    click.option("--preset", default="cpu", show_default=True, help="Budget: smoke, cpu or paper."),
+    click.option("--steps", type=int, help="Outer steps of every model, instead of the preset's."),
+    click.option("--batch-size", type=int, help="Images per batch, instead of the preset's."),
+    click.option("--width", type=float, help="Factor on the size of every network, instead of the preset's."),
+    click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: autocast in training only."),
+    click.option("--set", "pairs", multiple=True, metavar="KEY=VALUE",
+                 help="A setting: train.lr_factor=2, vae.beta=0.5. Repeatable."),
+    click.option("--config", "config_file", type=click.Path(path_type=Path),
+                 help="YAML file of settings, with sections 'train:' and '<model>:'."),
+    click.option("--images", type=int, help="Images of each kind to score, instead of the preset's."),
+    SPACE,
+    click.option("--download-inception", is_flag=True,
+                 help="Fetch the Inception weights (96 MB, hash-checked) if they are missing."),
+    OUT,
+    DATA_DIR,
+    IMAGE_SIZE,
+    INCLUDE,
+    DEVICE,
+    click.option("--jobs", type=int, default=1, show_default=True, help="Jobs at once, each in a process of its own."),
+    click.option("--threads", type=int, help="Threads of each job. Default: the processors divided by --jobs."),
+    click.option("--checkpoint-seconds", type=float, default=60.0, show_default=True,
+                 help="Longest time between checkpoints."),
+    click.option("--checkpoint-steps", type=int, help="Steps between checkpoints, beside the time."),
+    click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI",
+                 help="MLflow server or store. Default: SQLite under --out."),
+    click.option("--no-tracking", is_flag=True, help="Do not log to MLflow."),
+    click.option("--suite", help="Name of the MLflow experiment. Default: the datasets and the preset."),
+    click.option("-n", "--dry-run", is_flag=True, help="Only print the jobs with their state."),
+    click.option("--force", is_flag=True, help="Delete what these jobs left and train anew."),
+    click.option("--retry-failed", is_flag=True, help="Run failed jobs again, from their last checkpoint."),
+)  # fmt: skip
+
+
 @click.group(cls=Main, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(package_name="flexbench")
 def main() -> None:
@@ -81,49 +119,8 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--models", required=True, help="Names and globs, comma-separated, or 'all': vae,\"flexae*\".")
-@click.option("--datasets", required=True, help="Comma-separated: mnist,celeba,folder:PATH. See 'ls datasets'.")
-@click.option("--latent-dim", metavar="M,...", help="Latent sizes, a grid axis: 32,64,128. Default: the dataset's.")
-@click.option("--seeds", default="0", show_default=True, metavar="N,...", help="A grid axis: 0,1,2 or 0-4.")
-@click.option("--preset", default="cpu", show_default=True, help="Budget: smoke, cpu or paper.")
-@click.option("--steps", type=int, help="Outer steps of every model, instead of the preset's.")
-@click.option("--batch-size", type=int, help="Images per batch, instead of the preset's.")
-@click.option("--width", type=float, help="Factor on the size of every network, instead of the preset's.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="bf16: autocast in training only.")
-@click.option(
-    "--set", "pairs", multiple=True, metavar="KEY=VALUE", help="A setting: train.lr_factor=2, vae.beta=0.5. Repeatable."
-)
-@click.option(
-    "--config",
-    "config_file",
-    type=click.Path(path_type=Path),
-    help="YAML file of settings, with sections 'train:' and '<model>:'.",
-)
-@click.option("--images", type=int, help="Images of each kind to score, instead of the preset's.")
-@SPACE
-@click.option(
-    "--download-inception", is_flag=True, help="Fetch the Inception weights (96 MB, hash-checked) if they are missing."
-)
-@OUT
-@DATA_DIR
-@IMAGE_SIZE
-@INCLUDE
-@DEVICE
-@click.option("--jobs", type=int, default=1, show_default=True, help="Jobs at once, each in a process of its own.")
-@click.option("--threads", type=int, help="Threads of each job. Default: the processors divided by --jobs.")
-@click.option(
-    "--checkpoint-seconds", type=float, default=60.0, show_default=True, help="Longest time between checkpoints."
-)
-@click.option("--checkpoint-steps", type=int, help="Steps between checkpoints, beside the time.")
-@click.option(
-    "--tracking-uri", envvar="MLFLOW_TRACKING_URI", help="MLflow server or store. Default: SQLite under --out."
-)
-@click.option("--no-tracking", is_flag=True, help="Do not log to MLflow.")
-@click.option("--suite", help="Name of the MLflow experiment. Default: the datasets and the preset.")
-@click.option("-n", "--dry-run", is_flag=True, help="Only print the jobs with their state.")
-@click.option("--force", is_flag=True, help="Delete what these jobs left and train anew.")
-@click.option("--retry-failed", is_flag=True, help="Run failed jobs again, from their last checkpoint.")
-def run(dry_run: bool, download_inception: bool, **options: Any) -> None:
+@GRID
+def run(dry_run: bool, **options: Any) -> None:
     """Train and score every model on every dataset, latent size and seed.
 
     What is done is not done again: the same command skips finished jobs and resumes the others.
@@ -134,10 +131,6 @@ def run(dry_run: bool, download_inception: bool, **options: Any) -> None:
     """
     from benchmark.runner import expand, run_jobs
 
-    if download_inception:
-        from benchmark.evaluation.features import download_inception as fetch
-
-        click.echo(f"Inception weights: {fetch()}")
     request = as_request(**options)
     jobs, datasets = expand(request)
     show_jobs(jobs, request)
@@ -149,11 +142,47 @@ def run(dry_run: bool, download_inception: bool, **options: Any) -> None:
     sys.exit(exit_code(words))
 
 
-def as_request(latent_dim: str | None, seeds: str, pairs: tuple[str, ...], config_file: Path | None,
-               tracking_uri: str | None, no_tracking: bool, **options: Any) -> Any:  # fmt: skip
-    """The runner's request for the options of `run`; the others have the names of its fields."""
+@main.command()
+@GRID
+def tune(dry_run: bool, **options: Any) -> None:
+    """Choose each model's open setting by its distance to validation images, from three stated values.
+
+    Models without an open setting are left out. No test image is looked at. What is chosen is written to
+    tuned-DATASET.yml under --out; the runs are ordinary ones, which 'flexbench run --config' then finds trained.
+
+    \b
+    flexbench tune --models all --datasets mnist --preset cpu
+    flexbench run --models all --datasets mnist --preset cpu --config results/tuned-mnist.yml
+    """
+    from benchmark import tuning
+    from benchmark.runner import run_jobs
+
+    tries, datasets, request = tuning.plan(as_request(**options))
+    jobs = [job for one in tries for job in one.jobs]
+    show_jobs(jobs, request)
+    if dry_run:
+        return
+    words = [outcome.word for outcome in run_jobs(jobs, datasets, request)]
+    if "interrupted" not in words:
+        choices = tuning.choose(tries, request)
+        click.echo(tuning.to_markdown(choices))
+        for path in tuning.write_settings(choices, request):
+            click.echo(f"Settings: {path}. Next: flexbench run with --config {path}", err=True)
+    sys.exit(exit_code(words))
+
+
+def as_request(
+    latent_dim: str | None, seeds: str, pairs: tuple[str, ...], config_file: Path | None, tracking_uri: str | None,
+    no_tracking: bool, download_inception: bool, **options: Any,
+) -> Any:  # fmt: skip
+    """The runner's request for the options of a grid; the others have the names of its fields."""
     from benchmark.config import Overrides
     from benchmark.runner import Request
+
+    if download_inception:
+        from benchmark.evaluation.features import download_inception as fetch
+
+        click.echo(f"Inception weights: {fetch()}", err=True)
 
     budget = {name: options.pop(name) for name in ("steps", "batch_size", "width", "precision")}
     return Request(
@@ -192,24 +221,32 @@ def exit_code(words: list[str]) -> int:
 @click.option("--preset", help="Which preset's results, where there are several.")
 @click.option("--features", "space", help="Which feature space's results, where there are several.")
 @click.option("--images", type=int, help="Which number of scored images, where there are several.")
-def table(name: str, out: Path, style: str, preset: str | None, space: str | None, images: int | None) -> None:
+@click.option("--published", is_flag=True, help="Below tables 1 and 2, how their order agrees with the paper's.")
+def table(name: str, out: Path, style: str, preset: str | None, space: str | None, images: int | None,
+          published: bool) -> None:  # fmt: skip
     """Print the paper's tables of what has run: 1 Frechet distances, 2 precision/recall, 4 memorisation, and the cost.
 
     \b
     flexbench table
     flexbench table 1 --format csv
+    flexbench table 1 --published
     """
+    from benchmark.reporting import published as paper
     from benchmark.reporting.collect import results, write_results
     from benchmark.reporting.tables import cost, cost_text, make, to_text
 
     if not out.is_dir():
         raise FlexbenchError(f"there is no folder '{out}'. Run something first, or give --out.")
     frame = results(out)
+    if published and (style != "md" or name not in ("1", "2", "all")):
+        raise FlexbenchError("--published goes with tables 1 and 2, in Markdown: flexbench table 1 --published.")
     for n in TABLES if name == "all" else [name]:
         if n == "cost":
             click.echo(cost_text(cost(frame, preset), style))
         else:
             click.echo(to_text(make(frame, int(n), preset, space, images), style))
+        if published and n in ("1", "2"):
+            click.echo(paper.to_markdown(paper.compare(frame, int(n), preset, space, images)))
     click.echo(f"All scores: {write_results(out)}", err=True)
 
 
@@ -264,16 +301,27 @@ def sample(run_dir: Path, count: int, out: Path, seed: int, include: tuple[str, 
 
 @main.command()
 @click.argument("what", type=click.Choice(["models", "datasets", "metrics", "features", "runs"]))
+@click.option("-v", "--verbose", is_flag=True,
+              help="runs: their health figures and last losses. models: the card of each, in Markdown.")  # fmt: skip
 @OUT
 @INCLUDE
-def ls(what: str, out: Path, include: tuple[str, ...]) -> None:
+def ls(what: str, verbose: bool, out: Path, include: tuple[str, ...]) -> None:
     """List what there is.
 
     \b
     flexbench ls models
-    flexbench ls runs --out results
+    flexbench ls runs -v --out results
     """
     from benchmark import listing
+
+    if verbose and what == "runs":
+        click.echo(listing.runs_with_health(out))
+        return
+    if verbose and what == "models":
+        from benchmark.reporting.cards import model_cards
+
+        click.echo(model_cards(include), nl=False)
+        return
 
     arguments = {"runs": (out,), "models": (include,)}.get(what, ())
     click.echo(listing.aligned(getattr(listing, what)(*arguments)))

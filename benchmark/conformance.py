@@ -93,8 +93,12 @@ def check_shapes_and_range(method: type[Method], folder: Path) -> None:
         for n in (1, 7):
             x = torch.rand(n, channels, 8, 8)
             with torch.no_grad():
+                codes = {"encode": model.encode(x), "prior": model.prior(n, torch.Generator())}
                 images = {"reconstruct": model.reconstruct(x), "sample": model.sample(n, torch.Generator()),
                           "decode(encode)": model.decode(model.encode(x))}  # fmt: skip
+            for name, z in codes.items():
+                wanted = (n, model.code_dim)
+                require(z.shape == wanted, f"{name} of {n} gives codes {tuple(z.shape)}, not {wanted}")
             for name, y in images.items():
                 require(y.shape == x.shape, f"{name} of {n} images gives {tuple(y.shape)}, not {tuple(x.shape)}")
                 require(bool(torch.isfinite(y).all()), f"{name} gives values that are not finite")

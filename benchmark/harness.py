@@ -144,7 +144,7 @@ def run_train(run: Run, phase: Train, progress: Progress, state: Mapping[str, An
         opt.begin_step(progress.step)
         with run.autocast():
             losses = phase.update(batches, opt, progress.step)
-        average.update(method)
+        average.update(method, progress.step + 1)
         add_up(progress, losses)
         progress.step += 1
         progress.drawn, progress.seconds = batches.drawn, clock.seconds()
@@ -196,20 +196,24 @@ def flops_of_one_step(run: Run, phase: Train, rows: Rows) -> int:
 class Average:
     """Exponential moving average of the weights, for methods that set `ema_decay`; otherwise it does nothing.
 
-    Buffers are copied, not averaged. When the phase ends the average replaces the weights.
+    Buffers, and networks that are not in `averaged`, are copied, not averaged. The decay is at most
+    (1 + t) / (10 + t) after t steps, so that a short run does not keep its first weights. When the phase ends the
+    average replaces the weights.
     """
 
     def __init__(self, method: Method):
         self.decay = method.ema_decay
         self.state = None if self.decay is None else copy.deepcopy(method.state_dict())
-        self._trained = {name for name, _ in method.named_parameters()}
+        parts = tuple(f"{part}." for part in method.averaged) or ("",)
+        self._trained = {name for name, _ in method.named_parameters() if name.startswith(parts)}
 
     @torch.no_grad()
-    def update(self, method: Method) -> None:
-        """Move the average toward the current weights by 1 - decay."""
+    def update(self, method: Method, step: int) -> None:
+        """Move the average toward the weights after `step` steps."""
+        decay = min(self.decay or 0.0, (1 + step) / (10 + step))
         for name, value in method.state_dict().items() if self.state else ():
             if name in self._trained:
-                self.state[name].lerp_(value, 1 - self.decay)
+                self.state[name].lerp_(value, 1 - decay)
             else:
                 self.state[name].copy_(value)
 

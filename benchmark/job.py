@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,18 @@ class EvaluationConfig:
 
     space: str  # feature space
     images: int  # of each kind; fewer where the dataset has fewer
+    scores: str = "all"  # or "validation": the distance to held-out training images alone, to choose settings by
 
     @property
     def key(self) -> str:
         """How `done` names it; a new protocol makes every job be scored again, not trained again."""
-        return f"{self.space}/{self.images}/protocol-{PROTOCOL}"
+        part = "" if self.scores == "all" else f"/{self.scores}"
+        return f"{self.space}/{self.images}{part}/protocol-{PROTOCOL}"
+
+    @property
+    def within(self) -> set[str]:
+        """Keys of the evaluations that hold these scores: itself, and the whole of it."""
+        return {self.key, replace(self, scores="all").key}
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +97,7 @@ class Job:
     def done(self, evaluation: EvaluationConfig | None = None) -> bool:
         """Trained and scored in this way; without one, in any way."""
         evaluations = read_json(self.folder / "done", {}).get("evaluations", [])
-        return evaluation.key in evaluations if evaluation else bool(evaluations)
+        return bool(evaluation.within & set(evaluations)) if evaluation else bool(evaluations)
 
     @property
     def failure(self) -> str | None:
@@ -116,6 +123,17 @@ class Job:
             phase, step, _ = max((self.folder / "checkpoint").glob("*-*-*.pt")).stem.split("-")
             return f"phase {int(phase) + 1}, step {int(step):,} of {self.config.train.steps:,}"
         return ""
+
+    @property
+    def health(self) -> dict[str, float]:
+        """Figures that tell whether the trained model is sound, see `evaluation.health`; empty before it is scored."""
+        return read_json(self.folder / "health.json", {})
+
+    @property
+    def last_losses(self) -> dict[str, float]:
+        """The last row of the training log, all phases together: name of the loss -> its mean over the last steps."""
+        rows = {row["phase"]: row for row in read_jsonl(self.folder / "train.jsonl")}
+        return {k.removeprefix("loss/"): v for row in rows.values() for k, v in row.items() if k.startswith("loss/")}
 
     # -- changes of state ----------------------------------------------------------------------------------------
 

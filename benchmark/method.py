@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,8 @@ class Method(nn.Module):
 
     Class attributes describe it: `name` (as typed), `title` (as printed), `paper`, `year`, `url`; `version` is raised
     when a change of the code changes the numbers; `ema_decay` turns on an average of the weights that replaces them
-    for sampling and export.
+    for sampling and export, `averaged` limits it to some of the networks. `tries` maps one knob, which the sources
+    leave open or disagree about, to the three values that `flexbench tune` compares on the validation split.
     """
 
     name: ClassVar[str]
@@ -109,6 +110,8 @@ class Method(nn.Module):
     url: ClassVar[str] = ""
     version: ClassVar[int] = 1
     ema_decay: ClassVar[float | None] = None
+    averaged: ClassVar[tuple[str, ...]] = ()  # names of the submodules that `ema_decay` is about; empty: all
+    tries: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
     def __init__(self, data: DataSpec, config: MethodConfig):
@@ -126,12 +129,17 @@ class Method(nn.Module):
 
     # -- what the model is ---------------------------------------------------------------------------------------
 
+    @property
+    def code_dim(self) -> int:
+        """Numbers in one code: m, unless the model's latent space is not a plain vector."""
+        return self.config.latent_dim
+
     def encode(self, x: Tensor) -> Tensor:
-        """Images [B, C, S, S] in [0, 1] -> codes [B, m], deterministic."""
+        """Images [B, C, S, S] in [0, 1] -> codes [B, code_dim], deterministic."""
         return self.encoder(x)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Codes [B, m] -> images [B, C, S, S] in [0, 1]."""
+        """Codes [B, code_dim] -> images [B, C, S, S] in [0, 1]."""
         return self.decoder(z)
 
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -139,12 +147,20 @@ class Method(nn.Module):
         return self.decode(self.encode(x))
 
     def prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """n codes [n, m] from the model's prior. With a (CPU) generator the draw is the same on every device."""
+        """n codes [n, code_dim] from the model's prior. With a (CPU) generator the draw is the same on every device."""
         return noise(n, self.config.latent_dim, self.device, generator)
 
     def sample(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         """n generated images [n, C, S, S] in [0, 1]."""
         return self.decode(self.prior(n, generator))
+
+    def health(self, x: Tensor) -> Mapping[str, Tensor]:
+        """Scalars that tell whether the trained model is sound, in eval mode, from training images x [N, C, S, S].
+
+        N is about 1,000. RMS and active dimensions of the codes and the distance between prior and codes are
+        measured for every model; name here only what is this model's own (KL, code usage, effective sample size).
+        """
+        return {}
 
     # -- how it is trained ---------------------------------------------------------------------------------------
 

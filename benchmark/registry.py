@@ -21,7 +21,19 @@ if TYPE_CHECKING:
 
 BUILT_IN = {
     "vae": "baselines.vae:VAE",
+    "vae-flow": "baselines.vae_flow:VAEFlow",
+    "vampprior": "baselines.vampprior:VampPrior",
+    "vae-iop": "baselines.vae_iop:VAEIOP",
+    "vq-vae": "baselines.vq_vae:VQVAE",
     "wae-gan": "baselines.wae_gan:WAEGAN",
+    "wae-mmd": "baselines.wae_mmd:WAEMMD",
+    "wae-gmm": "baselines.wae_gmm:WAEGMM",
+    "2s-vae": "baselines.two_stage_vae:TwoStageVAE",
+    "ae-gmm": "baselines.ae_gmm:AEGMM",
+    "rae-gmm": "baselines.rae_gmm:RAEGMM",
+    "mask-aae": "baselines.mask_aae:MaskAAE",
+    "pioneer": "baselines.pioneer:Pioneer",
+    "alae": "baselines.alae:ALAE",
     "flexae": "flexae.flexae:FlexAE",
     "flexae-sr": "flexae.flexae_sr:FlexAESR",
 }

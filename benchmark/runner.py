@@ -43,6 +43,7 @@ class Request:
     overrides: Overrides = field(default_factory=Overrides)
     images: int | None = None  # to score; None: the preset's
     space: str = DEFAULT_SPACE
+    scores: str = "all"  # or "validation", see job.EvaluationConfig
     out: Path = Path("results")
     data_dir: Path | None = None
     image_size: int | None = None  # of folder datasets
@@ -69,7 +70,7 @@ class Request:
     @property
     def evaluation(self) -> EvaluationConfig:
         """What is scored."""
-        return EvaluationConfig(self.space, self.images or preset(self.preset).images)
+        return EvaluationConfig(self.space, self.images or preset(self.preset).images, self.scores)
 
     @property
     def suite_name(self) -> str:

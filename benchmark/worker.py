@@ -20,7 +20,7 @@ from .config import JobConfig
 from .device import choose_device, settle
 from .errors import DivergedError, FlexbenchError, Interrupted
 from .evaluation.metrics import PROTOCOL
-from .files import read_json
+from .files import read_json, write_json
 from .job import EvaluationConfig, Job
 from .schema import provenance
 from .tracking import NoTracker, make_tracker
@@ -118,6 +118,7 @@ class Worker:
         self._start_tracking()
         method = self._trained_method()
         self._draw(method)
+        self._examine(method)
         self._score(method)
         self.tracker.artifacts(self.job.folder / n for n in ("metrics.jsonl", "provenance.json", "log.txt"))
         self.tracker.finish("FINISHED")
@@ -175,15 +176,24 @@ class Worker:
         self.tracker.artifacts(folder / n for n in ("samples.png", "reconstructions.png", "config.json",
                                                     "provenance.json", "model.safetensors"))  # fmt: skip
 
+    def _examine(self, method: Any) -> None:
+        """Record the figures that tell whether the model is sound."""
+        from .evaluation.health import health
+
+        figures = health(method, self.dataset.train, self.job.config.seed)
+        write_json(self.job.folder / "health.json", figures)
+        self.tracker.log({f"health/{name}": value for name, value in figures.items()}, 0)
+
     def _score(self, method: Any) -> None:
         """Score, and record the rows."""
-        from .evaluation.evaluator import References, score_method
+        from .evaluation.evaluator import References, score_method, score_validation
 
         doing = f"scoring up to {self.evaluation.images:,} images of each kind in {self.space.name}"
         log.info("%s", doing)
         print(f"{self.job.label}: {doing}", file=sys.stderr, flush=True)
         references = References(self.dataset, self.evaluation.images, self.space)
-        scores = score_method(method, references, self.job.config.seed)
+        score = score_method if self.evaluation.scores == "all" else score_validation
+        scores = score(method, references, self.job.config.seed)
         shared = row_head(self.job, self.method_class, self.session)
         rows = [{**shared, **asdict(score), **self.job.cost} for score in scores]
         self.job.record(rows)

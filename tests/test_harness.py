@@ -337,9 +337,10 @@ def test_the_average_of_the_weights_is_what_is_exported(tmp_path):
     method = go(Recording, tmp_path / "plain")
     states = [*method.weights[1:], method.state_dict()]  # after each step
     expected = {name: value.clone() for name, value in method.weights[0].items()}
-    for state in states:
+    for step, state in enumerate(states, start=1):
+        decay = min(0.9, (1 + step) / (10 + step))
         for name, _ in method.named_parameters():
-            expected[name] = 0.9 * expected[name] + 0.1 * state[name]
+            expected[name] = decay * expected[name] + (1 - decay) * state[name]
     expected |= dict(method.named_buffers())
 
     averaged = go(Averaged, tmp_path / "averaged")

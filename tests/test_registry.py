@@ -41,8 +41,8 @@ def write(path, name="mine", text=None):
         ("vae", ["vae"]),
         ("flexae-sr,vae", ["vae", "flexae-sr"]),  # the registry's order
         ("flexae*", ["flexae", "flexae-sr"]),
-        ("*ae", ["vae", "flexae"]),
-        (" vae , vae,v*,", ["vae"]),
+        ("*exae*,v?e", ["vae", "flexae", "flexae-sr"]),
+        (" vae , vae,va?,", ["vae"]),
         ("all,vae", list(BUILT_IN)),
     ],
 )
@@ -50,9 +50,9 @@ def test_patterns_select_models(patterns, expected):
     assert Registry().match(patterns) == expected
 
 
-@pytest.mark.parametrize("patterns", ["vea", "vae,vea", "x*,vae"])
+@pytest.mark.parametrize("patterns", ["vea", "vae,vea", "xy*,vae"])
 def test_unknown_names_are_errors_that_list_the_valid_ones(patterns):
-    with pytest.raises(FlexbenchError, match=r"unknown model .* Valid: flexae, flexae-sr, vae, wae-gan.*ls models"):
+    with pytest.raises(FlexbenchError, match=r"unknown model .* Valid: .*flexae, flexae-sr, .*vae, .*ls models"):
         Registry().match(patterns)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -158,11 +159,16 @@ def score_generated(images: np.ndarray, references: References) -> list[Score]:
     """All scores of generated images, uint8 [n, C, S, S] with n = references.n, from any source."""
     generated = ImageSet(images, references.space)
     scores = [*fidelity(generated, references, "gen"), *memorization(generated, references, "gen")]
-    n_val = min(len(references.val.images), len(images))
-    if n_val >= 2:
-        distance = frechet_distance(generated.head(n_val).gaussian, references.val.head(n_val).gaussian)
-        scores.append(_scorer(references.space, n_val)("gen_fd_val", distance))
-    return scores
+    return [*scores, *validation(generated, references)]
+
+
+def validation(generated: ImageSet, references: References) -> list[Score]:
+    """Frechet distance of generated to held-out training images, the one score that settings may be chosen by."""
+    n = min(len(references.val.images), len(generated.images))
+    if n < 2:
+        return []
+    distance = frechet_distance(generated.head(n).gaussian, references.val.head(n).gaussian)
+    return [_scorer(references.space, n)("gen_fd_val", distance)]
 
 
 def score_reconstructed(images: np.ndarray, references: References) -> list[Score]:
@@ -183,6 +189,19 @@ def score_method(method: Method, references: References, seed: int) -> list[Scor
         *score_reconstructed(reconstruct(method, references.test.images), references),
         *references.floor(),
     ]
+
+
+def score_validation(method: Method, references: References, seed: int) -> list[Score]:
+    """Of the scores of `score_method` only the one that looks at no test image, to the same digits.
+
+    Raises FlexbenchError where the dataset has no validation images to compare with.
+    """
+    n = min(len(references.val.images), references.n)
+    whole_chunks = min(references.n, math.ceil(n / CHUNK) * CHUNK)
+    images = generate(method, whole_chunks, seed)[:n]
+    if not (scores := validation(ImageSet(images, references.space), references)):
+        raise FlexbenchError("there are no validation images to choose settings by.")
+    return scores
 
 
 def _scorer(space: FeatureSpace | None, n: int) -> Callable[..., Score]:

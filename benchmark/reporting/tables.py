@@ -195,10 +195,14 @@ COST = {
 
 
 def cost(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:
-    """What training cost, one row per model and dataset, means over seeds: equal steps are not equal compute."""
-    if results.empty:
+    """What training cost, one row per model and dataset, means over seeds: equal steps are not equal compute.
+
+    Runs that were only tried for their settings are left out.
+    """
+    scored = results[results.family == "gen_fd"]
+    if scored.empty:
         raise FlexbenchError(NOTHING)
-    rows = _ordered(_one_of(results, "preset", preset, "--preset"))
+    rows = _ordered(_one_of(scored, "preset", preset, "--preset"))
     jobs = rows.drop_duplicates("hash").assign(train_flops=lambda r: r.train_flops / 1e12)
     jobs = jobs.assign(model=row_labels(jobs)).rename(columns={name: title for name, (title, _) in COST.items()})
     return jobs.groupby(["model", "dataset"], sort=False)[[title for title, _ in COST.values()]].mean()

@@ -1,0 +1,156 @@
+"""ALAE: S. Pidhorskyi, D. A. Adjeroh, G. Doretto, "Adversarial Latent Autoencoders", CVPR 2020.
+https://arxiv.org/abs/2004.04467
+
+A GAN in two halves each: noise -> F -> w -> G -> image, image -> E -> w -> D -> score. It is adversarial in the space
+of images and an auto-encoder of w, never of pixels. S(t) = log(1 + e^t), z ~ N(0, I).
+
+    I    E, D   mean S(D(E(G(F(z))))) + mean S(-D(E(x))) + (gamma/2) mean ||grad_x D(E(x))||^2
+    II   F, G   mean S(-D(E(G(F(z)))))
+    III  E, G   mean (w - E(G(w)))^2,   w = F(z), detached
+
+Each network has one Adam, shared by the steps that move it. This is the compact variant: E is the suite's encoder with
+leaky ReLU and no batch norm, for it is half of the discriminator; G is its decoder with leaky ReLU and a linear output
+in [-1, 1]; F and D are leaky ReLU nets of m units a layer. Evaluation uses an average of all weights.
+
+Deviations: no growing, styles or truncation; plain layers where the authors' code rescales the weights, so the rate is
+lower than its 1.5e-3 and F's is not a tenth of it. In that code step III also moves F, against the article; here not.
+The decoder's batch norm sees generated images (step II) and reconstructions, those only to be logged, once per step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss, softplus
+
+from benchmark.losses import squared_error
+from benchmark.method import DataSpec, Method, MethodConfig
+from benchmark.networks import (
+    BatchNorm1d,
+    BatchNorm2d,
+    build_decoder,
+    build_encoder,
+    frozen_statistics,
+    glorot_normal_,
+    initialise,
+    noise,
+)
+from benchmark.optim import Optimizers, OptimizerSpec, adam
+
+
+@dataclass(frozen=True)
+class ALAEConfig(MethodConfig):
+    gamma: float = 10.0  # weight of the gradient penalty on real images
+    mapping_layers: int = 4  # dense layers of F
+    lr: float = 2e-4  # of all four networks
+
+    def __post_init__(self) -> None:
+        self.require(0, "gamma", "lr")
+        self.require(1, "mapping_layers")
+
+
+class ALAE(Method):
+    """Adversarial in image space, auto-encoder of the learned latent w."""
+
+    name = "alae"
+    title = "ALAE"
+    paper = "Pidhorskyi et al., CVPR 2020"
+    year = 2020
+    url = "https://arxiv.org/abs/2004.04467"
+    ema_decay = 0.991
+    tries = {"lr": (4e-5, 1e-4, 2e-4)}
+    Config = ALAEConfig
+
+    def __init__(self, data: DataSpec, config: ALAEConfig):
+        super().__init__(data, config)
+        m = config.latent_dim
+        self.mapping = build_dense(*[m] * (config.mapping_layers + 1))  # F
+        self.discriminator = build_dense(m, m, m, 1)  # D
+
+    def build_autoencoder(self) -> tuple[nn.Module, nn.Module]:
+        c, d = self.config, self.data
+        encoder = build_encoder(d.channels, d.size, c.latent_dim, c.width)
+        decoder = build_decoder(d.channels, d.size, c.latent_dim, c.width)[:-1]  # without the sigmoid
+        return leaky(layer for layer in encoder if not isinstance(layer, (BatchNorm1d, BatchNorm2d))), leaky(decoder)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.encoder(2 * x - 1)
+
+    def decode(self, w: Tensor) -> Tensor:
+        return (self.decoder(w).float() / 2 + 0.5).clamp(0, 1)
+
+    def prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return self.mapping(noise(n, self.config.latent_dim, self.device, generator)).float()
+
+    def score(self, y: Tensor) -> Tensor:
+        """D(E(y)) of images in [-1, 1], [B, 1]."""
+        return self.discriminator(self.encoder(y)).float()
+
+    def optimizers(self) -> dict[str, OptimizerSpec]:
+        networks = {"E": self.encoder, "G": self.decoder, "F": self.mapping, "D": self.discriminator}
+        return {name: adam(network, lr=self.config.lr, betas=(0.0, 0.99)) for name, network in networks.items()}
+
+    def update(self, batches: Iterator[Tensor], opt: Optimizers, step: int) -> Mapping[str, Tensor]:
+        x = next(batches)
+        logs = self.discriminator_step(x, opt)
+        return logs | self.generator_step(len(x), opt) | self.latent_step(len(x), opt)
+
+    def discriminator_step(self, x: Tensor, opt: Optimizers) -> dict[str, Tensor]:
+        """Step I: E and D tell real images from generated ones, with a gradient penalty on the real."""
+        with torch.no_grad(), frozen_statistics(self.decoder):
+            fake = self.decoder(self.prior(len(x)))
+        real = (2 * x - 1).requires_grad_(True)
+        w = self.encoder(real)
+        score = self.discriminator(w).float()
+        told_apart = softplus(self.score(fake)).mean() + softplus(-score).mean()
+        (gradient,) = torch.autograd.grad(score.sum(), real, create_graph=True)
+        r1 = gradient.float().square().flatten(1).sum(1).mean()
+        opt.minimise(("E", "D"), told_apart + self.config.gamma / 2 * r1)
+        with torch.no_grad():
+            error = squared_error(x, self.decode(w))  # nothing trains on it
+        return {"discriminator": told_apart, "r1": r1, "reconstruction": error}
+
+    def generator_step(self, n: int, opt: Optimizers) -> dict[str, Tensor]:
+        """Step II: F and G make n images that pass for real."""
+        w = self.prior(n)
+        fooled = softplus(-self.score(self.decoder(w))).mean()
+        opt.minimise(("F", "G"), fooled)
+        return {"fooled": fooled, "std_w": spread(w)}
+
+    def latent_step(self, n: int, opt: Optimizers) -> dict[str, Tensor]:
+        """Step III: E and G reconstruct n latents."""
+        with torch.no_grad():
+            w = self.prior(n)
+        with frozen_statistics(self.decoder):
+            error = mse_loss(self.encoder(self.decoder(w)).float(), w)
+        opt.minimise(("E", "G"), error)
+        return {"latent": error}
+
+    def health(self, x: Tensor) -> dict[str, Tensor]:
+        """Spread of w = F(z), and how much of it is lost on the way through G and E (0: nothing; 1: all)."""
+        w = self.prior(len(x))
+        error = mse_loss(self.encode(self.decode(w)), w)
+        return {"std_w": spread(w), "latent_loss_share": error / w.var(0, correction=0).mean()}
+
+
+@torch.no_grad()
+def spread(w: Tensor) -> Tensor:
+    """Root of the mean variance per dimension of latents [B, m]: zero when F has shrunk to a point. Scalar."""
+    return w.var(0, correction=0).mean().sqrt()
+
+
+def build_dense(*sizes: int) -> nn.Sequential:
+    """[B, sizes[0]] -> [B, sizes[-1]]: dense layers with leaky ReLU between them."""
+    parts: list[nn.Module] = []
+    for inputs, outputs in pairwise(sizes):
+        parts += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
+    return initialise(nn.Sequential(*parts[:-1]), glorot_normal_)
+
+
+def leaky(layers) -> nn.Sequential:
+    """The layers with leaky ReLU for ReLU."""
+    return nn.Sequential(*[nn.LeakyReLU(0.2) if isinstance(layer, nn.ReLU) else layer for layer in layers])

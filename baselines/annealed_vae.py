@@ -1,0 +1,62 @@
+"""The common part of VAE+Flow, VAE-VampPrior and VAE-IOP, which differ from the VAE in their KL term only. The weight
+of that term rises from 0, as in S. R. Bowman et al., "Generating Sentences from a Continuous Space", CoNLL 2016.
+https://arxiv.org/abs/1511.06349
+
+    L = mean_b [ ||x - Dec(z)||^2 / (2 s_x^2) + w beta KL(z, x) ],   z ~ q(z|x)
+    w = min(1, (step + 1) / (warmup steps))
+
+KL(z, x) is each model's estimate of the KL divergence of q(z|x) from its prior; here the closed form of the VAE.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from benchmark.losses import gaussian_kl, squared_error
+from benchmark.method import Budget, Train
+from benchmark.optim import Optimizers
+
+from .vae import VAE, VAEConfig
+
+
+@dataclass(frozen=True)
+class AnnealedVAEConfig(VAEConfig):
+    warmup: float = 0.1  # share of the steps during which the weight of the KL term rises linearly to beta
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(0, "warmup")
+
+
+class AnnealedVAE(VAE):
+    """A VAE with a KL warm-up. Subclasses override `infer`, where posterior and prior meet."""
+
+    Config = AnnealedVAEConfig
+
+    def infer(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """A sample of q(z|x), [B, m], and values to log per image, [B] each; "kl" is the one that the loss weighs."""
+        mean, std = self.posterior(x)
+        return mean + std * torch.randn_like(std), {"kl": gaussian_kl(mean, std).sum(1)}
+
+    def loss(self, x: Tensor, weight: float = 1.0) -> dict[str, Tensor]:
+        z, values = self.infer(x)
+        error = squared_error(x, self.decode(z))
+        logs = {name: value.mean() for name, value in values.items()}
+        total = error / (2 * self.config.decoder_variance) + weight * self.config.beta * logs["kl"]
+        return {"total": total, "reconstruction": error, **logs}
+
+    def update(
+        self, batches: Iterator[Tensor], opt: Optimizers, step: int, warmup_steps: float = 1.0
+    ) -> Mapping[str, Tensor]:
+        losses = self.loss(next(batches), min(1.0, (step + 1) / warmup_steps))
+        opt.minimise("main", losses["total"])
+        return losses
+
+    def phases(self, budget: Budget) -> list[Train]:
+        update = functools.partial(self.update, warmup_steps=max(1.0, self.config.warmup * budget.steps))
+        return [Train("train", budget.steps, self.optimizers, update)]

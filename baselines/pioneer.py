@@ -1,0 +1,176 @@
+"""Pioneer: A. Heljakka, A. Solin, J. Kannala, "Pioneer Networks: Progressively Growing Generative Autoencoder",
+ACCV 2018. https://arxiv.org/abs/1807.03026
+
+No discriminator: the encoder E, onto the unit sphere, and the generator G play against each other.
+
+    L_E = 0.1 KL(E(x)) - 0.1 KL(E(G(z))) + l_x mean |x - G(E(x))|              moves E only
+    L_G = 0.1 KL(E(G(z))) + l_z mean (1 - cos(E(G(z)), z))                     moves G only, twice per step
+    KL(e) = (1/m) sum_j (v_j + mu_j^2 - log v_j - 1) / 2,   z ~ uniform on the sphere
+
+mu and v are mean and variance of each coordinate over a batch, so real and generated codes each need one of their
+own. On the sphere KL cannot fall below (1/m + ln m - 1) / 2, which uniform codes reach; logged is what lies above.
+Weights are those of the authors' code. Its latent loss, 100 times the mean over 512 coordinates of 2 - e_j z_j, is
+0.195 (1 - cos) up to a constant: l_z = 0.2. Sampling and reconstruction use an average of G's weights.
+
+This is the variant of fixed resolution: no growing, and l_x is 1 for the first tenth of the steps, then 1.5. E is the
+suite's encoder with leaky ReLU, spectral norm in place of batch norm and a normalised output; G is its decoder with
+leaky ReLU and pixel norm in place of batch norm (on flat layers over all features) and a linear output in [-1, 1].
+Deviations: no pool of old generated images; plain layers where the code rescales the weights of G, so the rate is
+2e-4 where its is 1e-3: that is what stays stable when short budgets multiply all rates by 5.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+from torch.nn.utils.parametrizations import spectral_norm
+
+from benchmark.losses import squared_error
+from benchmark.method import Budget, Fit, Method, MethodConfig, Train
+from benchmark.networks import BatchNorm1d, BatchNorm2d, build_decoder, build_encoder, noise
+from benchmark.optim import Optimizers, OptimizerSpec, adam
+
+
+@dataclass(frozen=True)
+class PioneerConfig(MethodConfig):
+    kl_weight: float = 0.1  # of all three KL terms
+    rec_weight: float = 1.5  # l_x, weight of the images' absolute error, averaged over pixels
+    rec_weight_start: float = 1.0  # l_x in the first tenth of the steps
+    latent_weight: float = 0.2  # l_z, weight of 1 - cos between z and E(G(z))
+    generator_steps: int = 2  # generator steps per outer step
+    lr: float = 2e-4  # of encoder and generator
+
+    def __post_init__(self) -> None:
+        self.require(0, "kl_weight", "rec_weight", "rec_weight_start", "latent_weight", "lr")
+        self.require(1, "generator_steps")
+
+
+class PixelNorm(nn.Module):
+    """h [B, F, ...] -> h over the root mean square of its F features, at every place."""
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h * torch.rsqrt(h.float().square().mean(1, keepdim=True) + 1e-8)
+
+
+class Pioneer(Method):
+    """Adversarial generator-encoder: the encoder judges generated images by where on the sphere it maps them."""
+
+    name = "pioneer"
+    title = "Pioneer"
+    paper = "Heljakka et al., ACCV 2018"
+    year = 2018
+    url = "https://arxiv.org/abs/1807.03026"
+    ema_decay = 0.999
+    averaged = ("decoder",)
+    tries = {"lr": (2e-4, 5e-4, 1e-3)}
+    Config = PioneerConfig
+
+    def build_autoencoder(self) -> tuple[nn.Module, nn.Module]:
+        c, d = self.config, self.data
+        encoder = build_encoder(d.channels, d.size, c.latent_dim, c.width)
+        decoder = build_decoder(d.channels, d.size, c.latent_dim, c.width)
+        return spherical_encoder(encoder), pixel_normed(decoder[:-1])
+
+    def embed(self, y: Tensor) -> Tensor:
+        """E: images [B, C, S, S] in [-1, 1] -> codes [B, m] of unit length."""
+        return normalize(self.encoder(y).float(), dim=1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return self.embed(2 * x - 1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return to_unit_range(self.decoder(z))
+
+    def prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
+        return normalize(noise(n, self.config.latent_dim, self.device, generator), dim=1)
+
+    def optimizers(self) -> dict[str, OptimizerSpec]:
+        lr, betas = self.config.lr, (0.0, 0.99)
+        return {"encoder": adam(self.encoder, lr=lr, betas=betas), "generator": adam(self.decoder, lr=lr, betas=betas)}
+
+    def phases(self, budget: Budget) -> list[Train | Fit]:
+        return [Train("train", budget.steps, self.optimizers, partial(self.update, steps=budget.steps))]
+
+    def update(
+        self, batches: Iterator[Tensor], opt: Optimizers, step: int, steps: int = 130_000
+    ) -> Mapping[str, Tensor]:
+        """One outer step, number `step` of `steps`."""
+        x = next(batches)
+        logs = self.encoder_step(x, self.rec_weight(step, steps), opt)
+        for _ in range(self.config.generator_steps):
+            logs |= self.generator_step(self.prior(len(x)), opt)
+        return logs
+
+    def rec_weight(self, step: int, steps: int) -> float:
+        """l_x: lower in the first tenth of the budget."""
+        return self.config.rec_weight_start if 10 * step < steps else self.config.rec_weight
+
+    def encoder_step(self, x: Tensor, rec_weight: float, opt: Optimizers) -> dict[str, Tensor]:
+        """L_E: real codes toward the uniform sphere, generated ones away from it, and images kept."""
+        y = 2 * x - 1
+        with torch.no_grad():
+            fake = self.decoder(self.prior(len(x)))
+        e = self.embed(y)
+        kl_real, kl_fake = sphere_kl(e), sphere_kl(self.embed(fake))
+        y_again = self.decoder(e).float()
+        absolute = (y - y_again).abs().mean()
+        loss = self.config.kl_weight * (kl_real - kl_fake) + rec_weight * absolute
+        opt.minimise("encoder", loss)
+        error, floor = squared_error(x, to_unit_range(y_again.detach())), self.kl_floor
+        return {"encoder": loss, "reconstruction": error, "absolute": absolute,
+                "kl_real_above_floor": kl_real - floor, "kl_fake_above_floor": kl_fake - floor}  # fmt: skip
+
+    def generator_step(self, z: Tensor, opt: Optimizers) -> dict[str, Tensor]:
+        """L_G, on prior codes z [B, m]: generated images that the encoder maps back to z, and so to the sphere."""
+        e = self.embed(self.decoder(z))
+        latent = (1 - (e * z).sum(1)).mean()
+        loss = self.config.kl_weight * sphere_kl(e) + self.config.latent_weight * latent
+        opt.minimise("generator", loss)
+        return {"generator": loss, "latent": latent}
+
+    @property
+    def kl_floor(self) -> float:
+        """The least `sphere_kl` of unit vectors, which the uniform sphere has."""
+        m = self.config.latent_dim
+        return 0.5 * (1 / m + math.log(m) - 1)
+
+    def health(self, x: Tensor) -> dict[str, Tensor]:
+        """KL above its floor of real and generated codes, and 1 - cos between prior codes and their re-encoding."""
+        z = self.prior(len(x))
+        e = self.encode(self.decode(z))
+        return {"kl_real_above_floor": sphere_kl(self.encode(x)) - self.kl_floor,
+                "kl_fake_above_floor": sphere_kl(e) - self.kl_floor,
+                "latent": (1 - (e * z).sum(1)).mean()}  # fmt: skip
+
+
+def sphere_kl(e: Tensor) -> Tensor:
+    """KL of a batch of codes [B, m], taken for a diagonal Gaussian, from N(0, I), per coordinate. Scalar."""
+    mean, variance = e.mean(0), e.var(0, correction=0)  # [m]
+    return 0.5 * (variance + mean.square() - variance.clamp(min=1e-6).log() - 1).mean()
+
+
+def to_unit_range(y: Tensor) -> Tensor:
+    """Images around [-1, 1] -> images in [0, 1]."""
+    return (y.float() / 2 + 0.5).clamp(0, 1)
+
+
+def spherical_encoder(net: nn.Sequential) -> nn.Sequential:
+    """The shared encoder with leaky ReLU, and spectral norm on its weights in place of batch norm."""
+    layers = [layer for layer in net if not isinstance(layer, (BatchNorm1d, BatchNorm2d))]
+    return nn.Sequential(*[spectral_norm(layer) if hasattr(layer, "weight") else leaky(layer) for layer in layers])
+
+
+def pixel_normed(net: nn.Sequential) -> nn.Sequential:
+    """The shared decoder with leaky ReLU, and pixel norm in place of batch norm."""
+    return nn.Sequential(*[PixelNorm() if isinstance(p, (BatchNorm1d, BatchNorm2d)) else leaky(p) for p in net])
+
+
+def leaky(layer: nn.Module) -> nn.Module:
+    """Leaky ReLU for ReLU; any other layer as it is."""
+    return nn.LeakyReLU(0.2) if isinstance(layer, nn.ReLU) else layer

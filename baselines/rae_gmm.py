@@ -1,0 +1,47 @@
+"""RAE+GMM: P. Ghosh, M. S. M. Sajjadi, A. Vergari, M. Black, B. Schoelkopf, "From Variational to Deterministic
+Autoencoders", ICLR 2020. https://arxiv.org/abs/1903.12436
+
+    L = mean ||x - Dec(E(x))||^2 + beta mean ||z||^2 + lambda sum ||W||^2,   z = E(x),   W: kernels of the decoder
+
+The RAE with L2 regularisation: in place of a VAE's noise, one penalty keeps the codes small and one keeps the decoder
+smooth, for else it would undo the first by scaling up. Sampling is from a mixture fitted to the codes afterwards, as in
+ae_gmm.py, where lambda, the fit and the deviations are described.
+
+The authors' code averages the error over D pixels and ||z||^2 over m dimensions. On the squared error its beta of 1e-4
+(MNIST, CelebA) or 1e-3 (CIFAR-10) is D / m times that, for its own m of 16, 64 and 128; `beta_scale` multiplies it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from benchmark.method import DataSpec
+
+from .ae_gmm import AEGMM, AEGMMConfig, published
+
+
+@dataclass(frozen=True)
+class RAEGMMConfig(AEGMMConfig):
+    beta_scale: float = 1.0  # factor on the published weight beta of the codes; 0: AE+GMM
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(0, "beta_scale")
+
+
+class RAEGMM(AEGMM):
+    """Regularised deterministic auto-encoder with an ex-post Gaussian mixture as its prior."""
+
+    name = "rae-gmm"
+    title = "RAE+GMM"
+    tries = {"beta_scale": (0.1, 1.0, 10.0)}
+    Config = RAEGMMConfig
+
+    def __init__(self, data: DataSpec, config: RAEGMMConfig):
+        super().__init__(data, config)
+        self.beta = config.beta_scale * published(data, 1024 * 1e-4 / 16, 3072 * 1e-3 / 128, 12288 * 1e-4 / 64)
+
+    def penalties(self, z: Tensor) -> dict[str, Tensor]:
+        return {"code_penalty": self.beta * z.float().square().sum(1).mean(), **super().penalties(z)}

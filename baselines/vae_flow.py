@@ -1,0 +1,140 @@
+"""VAE+Flow: D. P. Kingma, T. Salimans, R. Jozefowicz, X. Chen, I. Sutskever, M. Welling, "Improved Variational
+Inference with Inverse Autoregressive Flow", NeurIPS 2016. https://arxiv.org/abs/1606.04934
+
+    (mu, s, h) = E(x),   z_0 = mu + s eps,   z_t = g_t z_{t-1} + (1 - g_t) m_t,   g_t = sigmoid(s_t + 1.5)
+    (m_t, s_t) = autoregressive net_t(z_{t-1}, h):  entry j sees h and the coordinates before j only
+    log q(z_T|x) = - sum_j [ eps_j^2 / 2 + log s_j + sum_t log g_tj ] - m/2 log 2 pi
+    L = mean_b [ ||x - Dec(z_T)||^2 / (2 s_x^2) + w beta (log q(z_T|x) - log p(z_T)) ],   p = N(0, I)
+
+The flow makes the posterior flexible; the prior stays normal, so samples do not pass through the flow. The order of
+the coordinates is reversed from step to step: the masks are, not the vectors. Codes are z_T for eps = 0, which is not
+quite the posterior mean.
+Choices: T = 4 steps of two-layer nets (MADE) of 320 units, 128 numbers of context, both times `width`; the KL term is
+warmed up (w rises from 0 to 1) in place of free bits; Adam, as for all models of the suite, in place of Adamax.
+Deviations: no weight normalisation with data-dependent initialisation, and no average of the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, logsigmoid, softplus
+
+from benchmark.method import DataSpec
+from benchmark.networks import build_decoder, build_encoder, initialise, scaled
+
+from .annealed_vae import AnnealedVAE, AnnealedVAEConfig
+
+GATE_BIAS = 1.5  # the flow starts near the identity; the article adds 1 or 2
+DRAWS = 10  # of noise, per image, for the figures of `health`
+
+
+@dataclass(frozen=True)
+class VAEFlowConfig(AnnealedVAEConfig):
+    flow_steps: int = 4  # T, autoregressive steps
+    flow_units: int = 320  # hidden units of each step's network, times width
+    context: int = 128  # numbers that the encoder hands to every step, times width
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(0, "flow_steps")
+        self.require(1, "flow_units", "context")
+
+
+class VAEFlow(AnnealedVAE):
+    """VAE whose posterior is a Gaussian followed by inverse autoregressive flow steps; the prior is N(0, I)."""
+
+    name = "vae-flow"
+    title = "VAE+Flow"
+    paper = "Kingma et al., NeurIPS 2016"
+    year = 2016
+    url = "https://arxiv.org/abs/1606.04934"
+    Config = VAEFlowConfig
+
+    def __init__(self, data: DataSpec, config: VAEFlowConfig):
+        super().__init__(data, config)
+        context, units = scaled(config.context, config.width), scaled(config.flow_units, config.width)
+        forth = torch.arange(config.latent_dim)
+        orders = [forth.flip(0) if t % 2 else forth for t in range(config.flow_steps)]
+        self.flow = nn.ModuleList(AutoregressiveNet(order, context, units) for order in orders)
+
+    def build_autoencoder(self) -> tuple[nn.Module, nn.Module]:
+        c, d = self.config, self.data
+        encoder = build_encoder(d.channels, d.size, 2 * c.latent_dim + scaled(c.context, c.width), c.width)
+        return encoder, build_decoder(d.channels, d.size, c.latent_dim, c.width)
+
+    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and standard deviation of z_0, [B, m] each, and the context h, [B, H]."""
+        m = self.config.latent_dim
+        mean, raw, context = self.encoder(x).float().tensor_split((m, 2 * m), dim=1)
+        return mean, 1e-6 + softplus(raw), context
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of z_0, before the flow, each [B, m]."""
+        return self.heads(x)[:2]
+
+    def transform(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """z_0 [B, m] -> z_T [B, m] and, per coordinate, the log of its factor in |det dz_T/dz_0|, [B, m]."""
+        log_det = torch.zeros_like(z)
+        for net in self.flow:
+            shift, scale = net(z, context)
+            gate = scale + GATE_BIAS
+            z = gate.sigmoid() * z + (-gate).sigmoid() * shift
+            log_det = log_det + logsigmoid(gate)
+        return z, log_det
+
+    def draw(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """A sample z_T and its log q(z_T|x) - log p(z_T) by coordinates, [B, m] each; the 2 pi cancel."""
+        mean, std, context = self.heads(x)
+        eps = torch.randn_like(std)
+        z, log_det = self.transform(mean + std * eps, context)
+        return z, (z.square() - eps.square()) / 2 - std.log() - log_det
+
+    def infer(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        z, log_ratio = self.draw(x)
+        return z, {"kl": log_ratio.sum(1)}
+
+    def encode(self, x: Tensor) -> Tensor:
+        mean, _, context = self.heads(x)
+        return self.transform(mean, context)[0]
+
+    def health(self, x: Tensor) -> dict[str, Tensor]:
+        """Estimated KL, and how many coordinates contribute more than 0.01 nats to it."""
+        kl = torch.stack([self.draw(x)[1].mean(0) for _ in range(DRAWS)]).mean(0)  # [m]
+        return {"kl": kl.sum(), "active_dims_kl": (kl > 0.01).sum()}
+
+
+class AutoregressiveNet(nn.Module):
+    """MADE (Germain et al., ICML 2015) with context: z [B, m], h [B, H] -> shift and scale, [B, m] each.
+
+    `order` [m] holds each coordinate's place, 0 to m - 1. Entry j of the outputs depends on h and on the coordinates
+    placed before j. A hidden unit of degree d sees the first d coordinates; those of degree 0 see the context only,
+    so that the first coordinate's shift and scale can depend on the image. Degrees are spread evenly.
+    """
+
+    def __init__(self, order: Tensor, context: int, units: int):
+        super().__init__()
+        degree = torch.arange(units) * len(order) // units
+        self.first = MaskedLinear(degree[:, None] > order)
+        self.context = nn.Linear(context, units)
+        self.rest = nn.Sequential(
+            nn.ELU(), MaskedLinear(degree[:, None] >= degree),
+            nn.ELU(), MaskedLinear((order[:, None] >= degree).repeat(2, 1)),
+        )  # fmt: skip
+        initialise(nn.Sequential(self.first, self.context, *self.rest), nn.init.xavier_uniform_)
+
+    def forward(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        return self.rest(self.first(z) + self.context(context)).float().chunk(2, dim=1)
+
+
+class MaskedLinear(nn.Linear):
+    """A dense layer whose output i sees input j where mask[i, j]; mask [outputs, inputs]."""
+
+    def __init__(self, mask: Tensor):
+        super().__init__(mask.shape[1], mask.shape[0])
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return linear(x, self.weight * self.mask, self.bias)

@@ -1,0 +1,120 @@
+"""Choosing settings: which jobs, by which score, and what is written. No test image may have a say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import yaml
+
+from benchmark import tuning
+from benchmark.config import Overrides
+from benchmark.errors import FlexbenchError
+from benchmark.job import EvaluationConfig, find_jobs
+from benchmark.runner import Request
+
+from .conftest import SMALL
+
+
+def request(out, models="vae,flexae", **more) -> Request:
+    return Request(models, "digits", preset="smoke", space="pixels", images=40, out=out, tracking_uri=None, **more)
+
+
+def scored(job, value, metric="gen_fd40_val@pixels"):
+    job.create()
+    job.record([{"metric": metric, "family": "gen_fd_val", "value": value, "n_images": 40, "step": 30, "protocol": 1,
+                 "space": "pixels"}])  # fmt: skip
+
+
+def test_every_value_of_the_open_setting_is_tried_on_every_seed(tmp_path):
+    tries, _, made = tuning.plan(request(tmp_path, seeds=(0, 1)))
+    assert [(t.model, t.knob, t.value) for t in tries] == [("vae", "decoder_variance", v) for v in (0.5, 0.1, 0.02)]
+    assert all([job.config.seed for job in one.jobs] == [0, 1] for one in tries)
+    assert made.evaluation == EvaluationConfig("pixels", 40, "validation")
+
+
+def test_models_without_an_open_setting_have_nothing_to_try(tmp_path):
+    with pytest.raises(FlexbenchError, match="has an open setting"):
+        tuning.plan(request(tmp_path, "flexae"))
+
+
+def test_a_setting_cannot_be_given_and_tried(tmp_path):
+    with pytest.raises(FlexbenchError, match=r"'vae\.decoder_variance' is what is tried"):
+        tuning.plan(request(tmp_path, overrides=Overrides({"vae": {"decoder_variance": 1.0}})))
+
+
+def test_several_latent_sizes_are_refused(tmp_path):
+    with pytest.raises(FlexbenchError, match="one latent size"):
+        tuning.plan(request(tmp_path, latent_dims=(8, 16)))
+
+
+def test_the_lowest_mean_over_seeds_is_chosen(tmp_path):
+    tries, _, made = tuning.plan(request(tmp_path, seeds=(0, 1)))
+    for one, values in zip(tries, [(5, 5), (1, 7), (3, 6)], strict=True):
+        for job, value in zip(one.jobs, values, strict=True):
+            scored(job, value)
+    (choice,) = tuning.choose(tries, made)
+    assert choice.scores == (5, 4, 4.5)
+    assert choice.best is tries[1]
+    assert "0.5: 5, **0.1: 4**, 0.02: 4.5" in tuning.to_markdown([choice])
+
+
+def test_a_try_that_failed_on_one_seed_is_never_chosen(tmp_path):
+    tries, _, made = tuning.plan(request(tmp_path, seeds=(0, 1)))
+    scored(tries[0].jobs[0], 1)
+    for job in tries[1].jobs:
+        scored(job, 9)
+    (choice,) = tuning.choose(tries, made)
+    assert choice.best is tries[1]
+    assert "0.5: failed" in tuning.to_markdown([choice])
+    assert tuning.Choice("digits", "VAE", tuple(tries[:1]), (float("nan"),)).best is None
+
+
+def test_scores_of_different_protocols_are_not_compared(tmp_path):
+    tries, _, made = tuning.plan(request(tmp_path))
+    for one, metric in zip(tries, ["gen_fd40_val@pixels", "gen_fd40_val@pixels", "gen_fd20_val@pixels"], strict=True):
+        scored(one.jobs[0], 1, metric)
+    with pytest.raises(FlexbenchError, match="gen_fd20_val"):
+        tuning.choose(tries, made)
+
+
+def test_settings_of_models_tried_earlier_are_kept(tmp_path):
+    (tmp_path / "tuned-digits.yml").write_text("alae: {lr: 1}\nvae: {decoder_variance: 9}\n")
+    tries, _, made = tuning.plan(request(tmp_path))
+    for one, value in zip(tries, (3, 2, 1), strict=True):
+        scored(one.jobs[0], value)
+    (path,) = tuning.write_settings(tuning.choose(tries, made), made)
+    assert yaml.safe_load(path.read_text()) == {"alae": {"lr": 1}, "vae": {"decoder_variance": 0.02}}
+
+
+def test_a_whole_evaluation_holds_the_validation_score():
+    whole = EvaluationConfig("pixels", 40)
+    part = replace(whole, scores="validation")
+    assert whole.within == {whole.key}
+    assert part.within == {part.key, whole.key}
+    assert part.key != whole.key
+
+
+def test_tune_then_run_trains_nothing_twice_and_scores_the_same(flexbench, tmp_path):
+    tuned = flexbench("tune", "--models", "vae", *SMALL, "--out", tmp_path, "--no-tracking")
+    assert tuned.exit_code == 0, tuned.output
+    assert "| digits | VAE | decoder_variance |" in tuned.output
+    jobs = {job.config.method["decoder_variance"]: job for job in find_jobs(tmp_path)}
+    assert set(jobs) == {0.5, 0.1, 0.02}
+    assert all([row["family"] for row in job.rows] == ["gen_fd_val"] for job in jobs.values())
+    settings = tmp_path / "tuned-digits.yml"
+    chosen = jobs[yaml.safe_load(settings.read_text())["vae"]["decoder_variance"]]
+    validation, written = chosen.rows[0]["value"], (chosen.folder / "model.safetensors").stat().st_mtime_ns
+
+    ran = flexbench("run", "--models", "vae", *SMALL, "--out", tmp_path, "--no-tracking", "--config", settings)
+    assert ran.exit_code == 0 and "to score" in ran.output, ran.output
+    scores = {row["family"]: row["value"] for row in chosen.rows}
+    assert scores["gen_fd_val"] == validation
+    assert "gen_fd" in scores
+    assert (chosen.folder / "model.safetensors").stat().st_mtime_ns == written
+    table = flexbench("table", "1", "--out", tmp_path).output
+    assert table.count("| VAE") == 1  # the other two tries have no test scores, so no row
+
+    again = flexbench("tune", "--models", "vae", *SMALL, "--out", tmp_path, "--no-tracking")
+    assert again.output.count("\n  done ") == 3
+    assert flexbench("ls", "runs", "-v", "--out", tmp_path).output.count("health: rms_code") == 3
