@@ -8,13 +8,13 @@ OUT    ?= results/demo
 .PHONY: demo test clean
 
 demo: $(VENV)/installed        ## every model on embedded real images, trained, scored and tabulated, offline
-	$(BIN)/flexbench run --models all --datasets digits --preset smoke --out $(OUT)
+	$(BIN)/flexbench run --models all --datasets digits --preset smoke --jobs 2 --out $(OUT)
 	$(BIN)/flexbench table --out $(OUT)
 
 test: $(VENV)/installed        ## linter, formatter and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -147,12 +147,13 @@ def run(dry_run: bool, **options: Any) -> None:
 def tune(dry_run: bool, **options: Any) -> None:
     """Choose each model's open setting by its distance to validation images, from three stated values.
 
-    Models without an open setting are left out. No test image is looked at. What is chosen is written to
-    tuned-DATASET.yml under --out; the runs are ordinary ones, which 'flexbench run --config' then finds trained.
+    Models without an open setting are left out. No test image is scored. What is chosen is written to
+    tuned-DATASET-PRESET-mSIZE.yml under --out; the runs are ordinary ones, which 'flexbench run --config' then finds
+    trained. A value is only chosen when all three have been scored or have failed.
 
     \b
     flexbench tune --models all --datasets mnist --preset cpu
-    flexbench run --models all --datasets mnist --preset cpu --config results/tuned-mnist.yml
+    flexbench run --models all --datasets mnist --preset cpu --config results/tuned-mnist-cpu-m32.yml
     """
     from benchmark import tuning
     from benchmark.runner import run_jobs
@@ -163,11 +164,10 @@ def tune(dry_run: bool, **options: Any) -> None:
     if dry_run:
         return
     words = [outcome.word for outcome in run_jobs(jobs, datasets, request)]
-    if "interrupted" not in words:
-        choices = tuning.choose(tries, request)
-        click.echo(tuning.to_markdown(choices))
-        for path in tuning.write_settings(choices, request):
-            click.echo(f"Settings: {path}. Next: flexbench run with --config {path}", err=True)
+    choices = tuning.choose(tries, request)
+    click.echo(tuning.to_markdown(choices))
+    for path in tuning.write_settings(choices, request):
+        click.echo(f"Settings: {path}. Next: flexbench run with --config {path}", err=True)
     sys.exit(exit_code(words))
 
 

@@ -53,7 +53,7 @@ class AEGMM(Method):
     paper = "Ghosh et al., ICLR 2020"
     year = 2020
     url = "https://arxiv.org/abs/1903.12436"
-    tries = {"lambda_scale": (0.0, 1.0, 10.0)}
+    tries = {"lambda_scale": (1.0, 30.0, 1000.0)}
     Config = AEGMMConfig
 
     def __init__(self, data: DataSpec, config: AEGMMConfig):

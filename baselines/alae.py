@@ -10,7 +10,8 @@ of images and an auto-encoder of w, never of pixels. S(t) = log(1 + e^t), z ~ N(
 
 Each network has one Adam, shared by the steps that move it. This is the compact variant: E is the suite's encoder with
 leaky ReLU and no batch norm, for it is half of the discriminator; G is its decoder with leaky ReLU and a linear output
-in [-1, 1]; F and D are leaky ReLU nets of m units a layer. Evaluation uses an average of all weights.
+in [-1, 1]; F and D are leaky ReLU nets of m units a layer. Evaluation uses an average of all weights, with the decay
+that the authors' rule gives at 128 images a batch.
 
 Deviations: no growing, styles or truncation; plain layers where the authors' code rescales the weights, so the rate is
 lower than its 1.5e-3 and F's is not a tenth of it. In that code step III also moves F, against the article; here not.

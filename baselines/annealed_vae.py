@@ -31,6 +31,8 @@ class AnnealedVAEConfig(VAEConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(0, "warmup")
+        if self.warmup > 1:
+            raise ValueError(f"warmup is {self.warmup}; it must be at most 1")
 
 
 class AnnealedVAE(VAE):

@@ -16,7 +16,8 @@ This is the variant of fixed resolution: no growing, and l_x is 1 for the first 
 suite's encoder with leaky ReLU, spectral norm in place of batch norm and a normalised output; G is its decoder with
 leaky ReLU and pixel norm in place of batch norm (on flat layers over all features) and a linear output in [-1, 1].
 Deviations: no pool of old generated images; plain layers where the code rescales the weights of G, so the rate is
-2e-4 where its is 1e-3: that is what stays stable when short budgets multiply all rates by 5.
+2e-4 where its is 1e-3: that is what stays stable when short budgets multiply all rates by 5. `flexbench tune`
+tries both.
 """
 
 from __future__ import annotations

@@ -52,6 +52,10 @@ class VAE(Method):
     def encode(self, x: Tensor) -> Tensor:
         return self.posterior(x)[0]
 
+    def draw_codes(self, x: Tensor) -> Tensor:
+        mean, std = self.posterior(x)
+        return mean + std * torch.randn_like(std)
+
     def loss(self, x: Tensor) -> dict[str, Tensor]:
         mean, std = self.posterior(x)
         z = mean + std * torch.randn_like(std)  # [B, m]

@@ -100,6 +100,9 @@ class VAEFlow(AnnealedVAE):
         mean, _, context = self.heads(x)
         return self.transform(mean, context)[0]
 
+    def draw_codes(self, x: Tensor) -> Tensor:
+        return self.draw(x)[0]
+
     def health(self, x: Tensor) -> dict[str, Tensor]:
         """Estimated KL, and how many coordinates contribute more than 0.01 nats to it."""
         kl = torch.stack([self.draw(x)[1].mean(0) for _ in range(DRAWS)]).mean(0)  # [m]

@@ -8,7 +8,7 @@ With critic=wgan-gp the discriminator is a Wasserstein critic C instead, trained
 fixed prior: what FlexAE would be without its learned one (Mondal et al., UAI 2021, Eqs. 5, 6 and 8):
 
     L_AE = mean ||x - Dec(E(x))||^2,   L_C = mean C(z_p) - mean C(E(x)) + 10 mean (||grad C(z~)|| - 1)^2,
-    L_E  = mean C(E(x)),   each with an Adam of its own: 1, n_critic and 1 steps, on fresh batches
+    L_E  = mean C(E(x)),   each with an Adam of its own: 1, n_critic and 1 steps, the last on the critic's last batch
 
 The reference code weighs 0.05 times the squared error against lambda = 10 (MNIST) or 100 (CelebA, images in
 [-1, 1]); on the squared error of images in [0, 1] that is lambda = 200 and 500. CIFAR-10 is not in the paper; 300
@@ -48,6 +48,8 @@ class WAEGANConfig(MethodConfig):
     def __post_init__(self) -> None:
         self.require(0, "reg_scale", "penalty", "lr", "lr_discriminator", "lr_enc")
         self.require(1, "n_critic")
+        if self.critic == "wgan-gp" and self.reg_scale != 1:
+            raise ValueError(f"reg_scale is {self.reg_scale}; it has no meaning with critic=wgan-gp")
 
 
 class WAEGAN(Method):
@@ -108,6 +110,8 @@ class WAEGAN(Method):
             loss, distance = wasserstein_critic_loss(self.discriminator, z, self.prior(len(x)), self.config.penalty)
             opt.minimise("discriminator", loss)
 
+        with torch.no_grad():
+            self.decode(self.prior(len(x)))  # as FlexAE's, the decoder's batch-norm averages see the prior too
         pull = self.discriminator(self.encode(x)).float().mean()
         opt.minimise("encoder", pull)
         return {"reconstruction": error, "discriminator": loss, "distance": distance,

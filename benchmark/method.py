@@ -138,6 +138,10 @@ class Method(nn.Module):
         """Images [B, C, S, S] in [0, 1] -> codes [B, code_dim], deterministic."""
         return self.encoder(x)
 
+    def draw_codes(self, x: Tensor) -> Tensor:
+        """Images -> codes [B, code_dim] as training sees them: a draw of q(z|x) where the encoder is stochastic."""
+        return self.encode(x)
+
     def decode(self, z: Tensor) -> Tensor:
         """Codes [B, code_dim] -> images [B, C, S, S] in [0, 1]."""
         return self.decoder(z)

@@ -7,6 +7,7 @@ the chosen values finds it trained.
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -35,26 +36,25 @@ class Try:
     value: Any
     jobs: tuple[Job, ...]
 
-    def score(self, space: str) -> float:
-        """Mean over seeds of the distance to validation images, lower is better; NaN while a seed is missing."""
-        rows = [_validation_row(job, space) for job in self.jobs]
-        return statistics.fmean(row["value"] for row in rows) if all(rows) else math.nan
-
 
 @dataclass(frozen=True)
 class Choice:
-    """What was tried for one model on one dataset, and the value of the lowest score (None: no try ended well)."""
+    """What was tried for one model on one dataset.
+
+    A score is the mean over seeds, lower is better; None while a seed is missing, infinite where training failed.
+    """
 
     dataset: str
     title: str
     tries: tuple[Try, ...]
-    scores: tuple[float, ...]
+    scores: tuple[float | None, ...]
 
     @property
     def best(self) -> Try | None:
-        """The chosen try; of equal ones the first."""
-        scored = [(score, i) for i, score in enumerate(self.scores) if not math.isnan(score)]
-        return self.tries[min(scored)[1]] if scored else None
+        """The try with the lowest score, of equal ones the first; None while one is missing, or if all failed."""
+        if None in self.scores or min(self.scores) == math.inf:
+            return None
+        return self.tries[self.scores.index(min(self.scores))]
 
 
 def plan(request: Request) -> tuple[list[Try], dict[str, Dataset], Request]:
@@ -66,12 +66,17 @@ def plan(request: Request) -> tuple[list[Try], dict[str, Dataset], Request]:
     names = [name for name in check_models(request, registry) if registry.get(name).tries]
     if not names:
         raise FlexbenchError(f"no model of '{request.models}' has an open setting. See 'flexbench ls models -v'.")
-    grids = {name: next(iter(registry.get(name).tries.items())) for name in names}
+    grids: dict[str, tuple[str, tuple[Any, ...]]] = {
+        name: next(iter(registry.get(name).tries.items())) for name in names
+    }
     found: dict[tuple[str, str, str], list[Job]] = {}
     for round_ in range(max(len(values) for _, values in grids.values())):
         chosen = {name: (knob, values[round_]) for name, (knob, values) in grids.items() if round_ < len(values)}
         overrides = with_values(request.overrides, chosen)
         jobs, datasets = expand(replace(request, models=",".join(chosen), overrides=overrides))
+        for dataset in datasets.values():
+            if len(dataset.val) < 2:
+                raise FlexbenchError(f"{dataset.name} has no validation images to choose settings by.")
         for job in jobs:
             found.setdefault((job.folder.parent.parent.name, job.config.model, job.config.variant), []).append(job)
     tries = [Try(model, grids[model][0], jobs[0].config.method[grids[model][0]], tuple(jobs))
@@ -90,36 +95,70 @@ def with_values(overrides: Overrides, chosen: dict[str, tuple[str, Any]]) -> Ove
 
 
 def choose(tries: Sequence[Try], request: Request) -> list[Choice]:
-    """The best value for every model and dataset, in the order of the tries."""
+    """The best value for every model and dataset, in the order of the registry."""
     registry = Registry.load(request.include)
-    groups: dict[tuple[str, str], list[Try]] = {}
-    for one in tries:
-        groups.setdefault((one.jobs[0].config.data["name"], one.model), []).append(one)
     order = {name: i for i, name in enumerate(registry.targets)}
-    choices = []
-    for dataset, model in sorted(groups, key=lambda key: (key[0], order[key[1]])):
-        group = tuple(groups[dataset, model])
-        _same_metric(group, request.space)
-        title = registry.get(model).title or model
-        choices.append(Choice(dataset, title, group, tuple(t.score(request.space) for t in group)))
-    return choices
+    groups: dict[tuple[str, int, str], list[Try]] = {}
+    for one in tries:
+        groups.setdefault((one.jobs[0].config.data["name"], order[one.model], one.model), []).append(one)
+    return [
+        Choice(dataset, registry.get(model).title or model, tuple(group), scores(group, request.space))
+        for (dataset, _, model), group in sorted(groups.items())
+    ]
+
+
+def scores(tries: Sequence[Try], space: str) -> tuple[float | None, ...]:
+    """Mean over seeds of each try's validation score: the one with the most images that all of them have."""
+    found = [[_validation_scores(job, space) for job in one.jobs] for one in tries]
+    scored = [values for group in found for values in group if values]
+    common = set.intersection(*map(set, scored)) if scored else set()
+    if scored and not common:
+        raise FlexbenchError(
+            f"tries of {tries[0].model} were scored with different numbers of images: use one --images."
+        )
+    protocol = max(common, default=None)
+    return tuple(_mean([v.get(protocol) for v in group], one.jobs) for group, one in zip(found, tries, strict=True))
+
+
+def _validation_scores(job: Job, space: str) -> dict[tuple[int, int], float]:
+    """A job's scores against validation images, by version of the protocol and number of images."""
+    rows = [row for row in job.rows if row["family"] == FAMILY and row["space"] == space]
+    return {(row["protocol"], row["n_images"]): row["value"] for row in rows}
+
+
+def _mean(values: Sequence[float | None], jobs: Sequence[Job]) -> float | None:
+    """Mean over seeds; infinite if one of them failed, None if one has not ended."""
+    if any(value is None and job.failure for value, job in zip(values, jobs, strict=True)):
+        return math.inf
+    return None if None in values else statistics.fmean(values)
 
 
 def write_settings(choices: Sequence[Choice], request: Request) -> list[Path]:
-    """One settings file per dataset, `tuned-<dataset>.yml` under the output root, for `flexbench run --config`.
+    """One settings file per dataset, `tuned-<dataset>-<preset>-m<size>.yml`, for `flexbench run --config`.
 
-    Choices of models that were not tried this time are kept.
+    It holds the other settings of the tries too, since a choice is good for these only. Choices of models that were
+    not tried this time are kept.
     """
     paths = []
     for dataset in dict.fromkeys(choice.dataset for choice in choices):
-        path = request.out / f"tuned-{dataset.replace('/', '-')}.yml"
-        settings = (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
         chosen = [choice.best for choice in choices if choice.dataset == dataset and choice.best]
-        settings |= {one.model: {one.knob: one.value} for one in chosen}
-        head = f"# Chosen by 'flexbench tune' on the validation split of {dataset}, preset {request.preset}.\n"
-        atomic_write(path, head + yaml.safe_dump(settings, sort_keys=False))
-        paths.append(path)
+        if chosen:
+            paths.append(_write(dataset, chosen, request))
     return paths
+
+
+def _write(dataset: str, chosen: Sequence[Try], request: Request) -> Path:
+    config = chosen[0].jobs[0].config
+    name = re.sub(r"[^\w.=-]+", "-", f"tuned-{dataset}-{config.preset}").strip("-")
+    path = request.out / f"{name}-m{config.latent_dim}.yml"
+    settings = (yaml.safe_load(path.read_text()) if path.exists() else None) or {}
+    given = request.overrides.values
+    if "train" in given:
+        settings["train"] = given["train"]
+    settings |= {one.model: {**given.get(one.model, {}), one.knob: one.value} for one in chosen}
+    head = f"# Chosen by 'flexbench tune' on the validation split of {dataset}: preset {config.preset}.\n"
+    atomic_write(path, head + yaml.safe_dump(settings, sort_keys=False))
+    return path
 
 
 def to_markdown(choices: Sequence[Choice]) -> str:
@@ -128,21 +167,11 @@ def to_markdown(choices: Sequence[Choice]) -> str:
     for choice in choices:
         cells = []
         for one, score in zip(choice.tries, choice.scores, strict=True):
-            text = f"{one.value}: " + ("failed" if math.isnan(score) else f"{score:.4g}")
+            text = f"{one.value}: {_shown(score)}"
             cells.append(f"**{text}**" if one is choice.best else text)
         lines.append(f"| {choice.dataset} | {choice.title} | {choice.tries[0].knob} | {', '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _validation_row(job: Job, space: str) -> dict[str, Any] | None:
-    """The newest validation score of a job in a feature space."""
-    rows = [row for row in job.rows if row["family"] == FAMILY and row["space"] == space]
-    return rows[-1] if rows else None
-
-
-def _same_metric(tries: Sequence[Try], space: str) -> None:
-    """FlexbenchError where tries were scored with different numbers of images, which do not compare."""
-    rows = [_validation_row(job, space) for one in tries for job in one.jobs]
-    names = sorted({row["metric"] for row in rows if row})
-    if len(names) > 1:
-        raise FlexbenchError(f"tries of {tries[0].model} were scored as {' and '.join(names)}: use one --images.")
+def _shown(score: float | None) -> str:
+    return "not scored" if score is None else "failed" if score == math.inf else f"{score:.4g}"

@@ -14,6 +14,13 @@ torch.set_num_threads(1)  # small tensors gain nothing from more, and lose much 
 SMALL = ["--datasets", "digits", "--preset", "smoke", "--features", "pixels", "--images", "40"]  # seconds per job
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share the demo's runs share a process too, so that the demo is run once."""
+    for item in items:
+        if "demo" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("demo"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache of its own for the session; tests may set FLEXBENCH_CACHE to another one."""
@@ -39,7 +46,9 @@ def flexbench() -> Callable[..., Result]:
 def demo(flexbench: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The output root of what `make demo` does: every model on digits, preset smoke, default scores."""
     out = tmp_path_factory.mktemp("demo")
-    result = flexbench("run", "--models", "all", "--datasets", "digits", "--preset", "smoke", "--out", out)
+    result = flexbench(
+        "run", "--models", "all", "--datasets", "digits", "--preset", "smoke", "--jobs", "2", "--out", out
+    )
     assert result.exit_code == 0, result.output
     return out
 

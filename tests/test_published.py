@@ -74,6 +74,23 @@ def test_of_several_settings_the_one_chosen_on_validation_images_is_compared():
     assert gen.frame.loc["VAE", "ours"] == 5.0
 
 
+def test_settings_are_compared_by_validation_scores_of_the_same_space():
+    rows = []
+    for variant, val, gen in (("a", 5.0, 1.0), ("b", 9.0, 2.0)):
+        rows += both("VAE", gen, gen, title="VAE", variant=variant, hash=variant)
+        rows.append(row("VAE", "gen_fd_val", val, title="VAE", variant=variant, hash=variant))
+    rows.append(row("VAE", "gen_fd_val", 250.0, title="VAE", variant="a", hash="a", space="pixels"))
+    (_, gen) = compare(frame(*rows), 1)
+    assert gen.frame.loc["VAE", "ours"] == 1.0
+
+
+def test_models_are_compared_at_the_latent_size_that_most_of_them_have():
+    rows = [*both("VAE", 9, 9, title="VAE"), *both("WAE-GAN", 5, 5, title="WAE-GAN")]
+    rows += both("VAE", 1, 1, title="VAE", latent_dim=64, variant="big", hash="big")
+    (_, gen) = compare(frame(*rows), 1)
+    assert gen.frame.loc["VAE", "ours"] == 9
+
+
 def test_tables_without_a_row_per_model_are_refused(flexbench, tmp_path):
     with pytest.raises(FlexbenchError, match="tables 1 and 2"):
         compare(frame(*both("VAE", 1, 2)), 4)

@@ -20,10 +20,10 @@ def request(out, models="vae,flexae", **more) -> Request:
     return Request(models, "digits", preset="smoke", space="pixels", images=40, out=out, tracking_uri=None, **more)
 
 
-def scored(job, value, metric="gen_fd40_val@pixels"):
+def scored(job, value, n=40):
     job.create()
-    job.record([{"metric": metric, "family": "gen_fd_val", "value": value, "n_images": 40, "step": 30, "protocol": 1,
-                 "space": "pixels"}])  # fmt: skip
+    job.record([{"metric": f"gen_fd{n}_val@pixels", "family": "gen_fd_val", "value": value, "n_images": n, "step": 30,
+                 "protocol": 1, "space": "pixels"}])  # fmt: skip
 
 
 def test_every_value_of_the_open_setting_is_tried_on_every_seed(tmp_path):
@@ -62,29 +62,57 @@ def test_the_lowest_mean_over_seeds_is_chosen(tmp_path):
 def test_a_try_that_failed_on_one_seed_is_never_chosen(tmp_path):
     tries, _, made = tuning.plan(request(tmp_path, seeds=(0, 1)))
     scored(tries[0].jobs[0], 1)
-    for job in tries[1].jobs:
+    tries[0].jobs[1].create()
+    tries[0].jobs[1].fail("training diverged")
+    for job in (*tries[1].jobs, *tries[2].jobs):
         scored(job, 9)
     (choice,) = tuning.choose(tries, made)
     assert choice.best is tries[1]
     assert "0.5: failed" in tuning.to_markdown([choice])
-    assert tuning.Choice("digits", "VAE", tuple(tries[:1]), (float("nan"),)).best is None
+    assert tuning.Choice("digits", "VAE", tuple(tries[:1]), (float("inf"),)).best is None
 
 
-def test_scores_of_different_protocols_are_not_compared(tmp_path):
+def test_nothing_is_chosen_while_a_try_is_missing(tmp_path):
     tries, _, made = tuning.plan(request(tmp_path))
-    for one, metric in zip(tries, ["gen_fd40_val@pixels", "gen_fd40_val@pixels", "gen_fd20_val@pixels"], strict=True):
-        scored(one.jobs[0], 1, metric)
-    with pytest.raises(FlexbenchError, match="gen_fd20_val"):
+    for one in tries[:2]:
+        scored(one.jobs[0], 1)
+    (choice,) = tuning.choose(tries, made)
+    assert choice.best is None
+    assert "0.02: not scored" in tuning.to_markdown([choice]) and "**" not in tuning.to_markdown([choice])
+    assert tuning.write_settings([choice], made) == []
+
+
+def test_scores_of_different_numbers_of_images_are_not_compared(tmp_path):
+    tries, _, made = tuning.plan(request(tmp_path))
+    for one, n in zip(tries, (40, 40, 20), strict=True):
+        scored(one.jobs[0], 1, n)
+    with pytest.raises(FlexbenchError, match="different numbers of images"):
         tuning.choose(tries, made)
+    scored(tries[2].jobs[0], 0.5, 40)
+    scored(tries[0].jobs[0], 0.1, 20)
+    (choice,) = tuning.choose(tries, made)
+    assert choice.scores == (1, 1, 0.5)
 
 
 def test_settings_of_models_tried_earlier_are_kept(tmp_path):
-    (tmp_path / "tuned-digits.yml").write_text("alae: {lr: 1}\nvae: {decoder_variance: 9}\n")
+    (tmp_path / "tuned-digits-smoke-m16.yml").write_text("alae: {lr: 1}\nvae: {decoder_variance: 9}\n")
     tries, _, made = tuning.plan(request(tmp_path))
     for one, value in zip(tries, (3, 2, 1), strict=True):
         scored(one.jobs[0], value)
     (path,) = tuning.write_settings(tuning.choose(tries, made), made)
     assert yaml.safe_load(path.read_text()) == {"alae": {"lr": 1}, "vae": {"decoder_variance": 0.02}}
+
+
+def test_the_file_holds_the_other_settings_of_the_tries_and_is_one_per_budget(tmp_path):
+    overrides = Overrides({"vae": {"beta": 2.0}, "train": {"steps": 7}, "flexae": {"penalty": 1.0}})
+    tries, _, made = tuning.plan(request(tmp_path, overrides=overrides))
+    for one in tries:
+        scored(one.jobs[0], 1)
+    (path,) = tuning.write_settings(tuning.choose(tries, made), made)
+    assert path.name == "tuned-digits-smoke-steps=7-m16.yml"
+    assert yaml.safe_load(path.read_text()) == {
+        "train": {"steps": 7}, "vae": {"beta": 2.0, "decoder_variance": 0.5}
+    }  # fmt: skip
 
 
 def test_a_whole_evaluation_holds_the_validation_score():
@@ -102,7 +130,7 @@ def test_tune_then_run_trains_nothing_twice_and_scores_the_same(flexbench, tmp_p
     jobs = {job.config.method["decoder_variance"]: job for job in find_jobs(tmp_path)}
     assert set(jobs) == {0.5, 0.1, 0.02}
     assert all([row["family"] for row in job.rows] == ["gen_fd_val"] for job in jobs.values())
-    settings = tmp_path / "tuned-digits.yml"
+    (settings,) = tmp_path.glob("tuned-digits-smoke*.yml")
     chosen = jobs[yaml.safe_load(settings.read_text())["vae"]["decoder_variance"]]
     validation, written = chosen.rows[0]["value"], (chosen.folder / "model.safetensors").stat().st_mtime_ns
 

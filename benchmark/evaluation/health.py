@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..method import Method
 
 CODES = 10_000  # codes and prior samples that are compared
+VALUES = 20_000_000  # numbers in these codes at most, so that large latent grids fit in memory: then there are fewer
 OWN = 1_000  # images that a method's own figures see
 CHUNK = 500
 DIRECTIONS = 500
@@ -25,26 +26,34 @@ DIRECTIONS = 500
 def health(method: Method, train: Split, seed: int) -> dict[str, float]:
     """Figures of a trained model on up to 10,000 training images.
 
-    `rms_code`: root mean square of the codes. `active_dims`: coordinates whose variance is above 1 % of their mean
-    variance. `prior_mismatch`: sliced Wasserstein-1 distance of codes and as many prior samples, over `rms_code`;
-    0 if they agree, about 1 if they have nothing in common. And what `Method.health` adds.
+    `rms_code`: root mean square of the codes. `active_dims`: coordinates in which the (deterministic) codes have a
+    variance above 1 % of their mean variance. `prior_mismatch`: sliced Wasserstein-1 distance of the aggregated
+    posterior (a draw for each image) and as many prior samples, over the root mean square of the former; 0 if they
+    agree, about 1 if they have nothing in common. And what `Method.health` adds.
     """
     method.eval()
     seed_everything(derive(seed, "health"))
-    images = train.take(np.random.default_rng(derive(seed, "health")).permutation(len(train))[:CODES])
+    count = min(CODES, max(OWN, VALUES // method.code_dim))
+    images = train.take(np.random.default_rng(derive(seed, "health")).permutation(len(train))[:count])
     parts = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
     generator = torch.Generator().manual_seed(derive(seed, "health", "prior"))
-    codes = torch.cat([method.encode(to_device(part, method.device)).float().cpu() for part in parts])
+    inputs = [to_device(part, method.device) for part in parts]
+    codes = torch.cat([method.encode(x).float().cpu() for x in inputs])
+    drawn = torch.cat([method.draw_codes(x).float().cpu() for x in inputs])
     prior = torch.cat([method.prior(len(part), generator).float().cpu() for part in parts])
-    scale, variance = codes.square().mean().sqrt(), codes.var(0)
-    own = method.health(to_device(images[:OWN], method.device))
+    variance = codes.var(0)
     figures = {
-        "rms_code": scale,
+        "rms_code": rms(codes),
         "active_dims": (variance > 0.01 * variance.mean()).sum(),
-        "prior_mismatch": sliced_wasserstein(codes, prior) / scale,
-        **own,
+        "prior_mismatch": sliced_wasserstein(drawn, prior) / rms(drawn),
+        **method.health(to_device(images[:OWN], method.device)),
     }
     return {name: float(value) for name, value in figures.items()}
+
+
+def rms(codes: Tensor) -> Tensor:
+    """Root mean square of codes [n, m]. Scalar."""
+    return codes.square().mean().sqrt()
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed: int = 0) -> Tensor:

@@ -106,7 +106,8 @@ def knobs_table(method: type[Method]) -> str:
 
 def knob_comments(config: type) -> dict[str, str]:
     """Name -> trailing comment of the fields that a configuration class defines itself."""
-    found = re.findall(r"^    (\w+): [^#\n]*(?:#\s*(.*))?$", inspect.getsource(config), re.MULTILINE)
+    source = textwrap.dedent(inspect.getsource(config))
+    found = re.findall(r"^    (\w+): [^#\n]*(?:#\s*(.*))?$", source, re.MULTILINE)
     return {name: comment.replace("|", "\\|") or rate_of(name) for name, comment in found}
 
 

@@ -1,7 +1,8 @@
 """The paper's own values beside ours. Imports no torch.
 
-Values stand side by side only where the protocol is the same: FID by Inception features, 10,000 images, the paper's
-budget. Everywhere else only the order of the models is compared, by Spearman's rank correlation.
+Values stand side by side only where the score is the same: FID by Inception features, 10,000 images, the paper's
+budget. Even then the protocols differ, and `CAVEAT` says how. Everywhere else only the order of the models is compared,
+by Spearman's rank correlation.
 """
 
 from __future__ import annotations
@@ -17,6 +18,10 @@ from .tables import choose, model_cells
 
 FOLDER = Path(__file__).resolve().parent.parent / "published"
 TABLES = (1, 2)  # those with a row per model
+CAVEAT = (
+    "The paper's values are of the checkpoints that were best on the test set, of images that were not rounded to "
+    "8 bit and, in its code, stretched to full contrast; ours are of the last checkpoint and of images as they are."
+)
 
 
 @dataclass(frozen=True)
@@ -27,7 +32,7 @@ class Comparison:
     heading: str
     frame: pd.DataFrame  # columns: ours, paper, our_rank, paper_rank; index: titles
     rho: float  # Spearman's rank correlation; NaN with fewer than three models
-    same_protocol: bool  # the values compare, not only their order
+    same_score: bool  # the values may stand side by side, not only their order
 
 
 def published(number: int) -> pd.DataFrame:
@@ -55,15 +60,22 @@ def compare(
         for metric in metrics:
             mine = ours[(ours.dataset == dataset) & (ours.family == metric.family)]
             paper = theirs[(theirs.dataset == dataset) & (theirs.family == metric.family)].set_index("title").value
-            same = bool(mine.metric.str.contains("_fid10k_").all() and (mine.preset == "paper").all())
+            same = bool(len(mine) and mine.metric.str.contains("_fid10k_").all() and (mine.preset == "paper").all())
             frame = ranked(mine.groupby("title").value.mean(), paper, metric.better == "lower")
             comparisons.append(Comparison(dataset, metric.column, frame, spearman(frame), same))
     return comparisons
 
 
 def one_variant(rows: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
-    """Where a model was scored with several settings, the rows of those nearest to the validation images."""
-    validation = results[results.family == "gen_fd_val"].groupby("variant").value.mean()
+    """One variant per model, at the latent size that most of a dataset's models have (the smallest of such).
+
+    Where a model was scored with several settings, those are kept whose samples are nearest to the validation images,
+    in the same feature space.
+    """
+    sizes = rows.groupby(["dataset", "latent_dim"]).title.nunique().groupby("dataset").idxmax()
+    rows = rows[[sizes[d][1] == m for d, m in zip(rows.dataset, rows.latent_dim, strict=True)]]
+    spaces = set(rows.space.dropna())
+    validation = results[(results.family == "gen_fd_val") & results.space.isin(spaces)].groupby("variant").value.mean()
     score = rows.variant.map(validation).fillna(float("inf"))
     best = score.groupby([rows.dataset, rows.title]).transform("min")
     kept = rows[score == best]
@@ -92,12 +104,12 @@ def to_markdown(comparisons: list[Comparison]) -> str:
 
 def _section(c: Comparison) -> str:
     head = f"**{c.dataset} {c.heading}: Spearman's rho with the paper's order is {c.rho:.2f} ({len(c.frame)} models).**"
-    if c.same_protocol:
+    if c.same_score:
         lines = ["| model | ours | paper | our rank | paper's rank |", "|---|---:|---:|---:|---:|"]
         lines += [f"| {t} | {r.ours:.4g} | {r.paper:g} | {r.our_rank:g} | {r.paper_rank:g} |"
                   for t, r in c.frame.iterrows()]  # fmt: skip
-        return "\n".join([head, "", *lines, ""])
-    why = "Only the order is compared: the protocol (feature space, number of images or budget) is not the paper's."
+        return "\n".join([head, CAVEAT, "", *lines, ""])
+    why = "Only the order is compared: the feature space, the number of images or the budget is not the paper's."
     lines = ["| model | our rank | paper's rank |", "|---|---:|---:|"]
     lines += [f"| {title} | {row.our_rank:g} | {row.paper_rank:g} |" for title, row in c.frame.iterrows()]
     return "\n".join([head, why, "", *lines, ""])

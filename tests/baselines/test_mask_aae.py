@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy
 
-from baselines.mask_aae import Mask, polarity, rate_factor
+from baselines.mask_aae import Mask, mask_haste, polarity, rate_factor
 from benchmark.losses import squared_error, wasserstein_critic_loss
 from benchmark.method import Budget
 
@@ -177,7 +177,7 @@ def test_the_phase_knows_its_budget():
     for step, factor in ((0, 1.0), (1, 1.0), (2, 0.2), (39, 0.2)):
         spy = ScheduleSpy(method, handle(method))
         phase.update(Stream(), spy, step)
-        assert spy.factors == {"ae": factor, "mask": factor}
+        assert spy.factors == {"ae": factor, "mask": 20 * factor}  # the mask hurries, see below
         assert spy.opt._torch["ae"].param_groups[0]["lr"] == pytest.approx(5e-4 * factor)
         assert spy.opt._torch["critic"].param_groups[0]["lr"] == 1e-4
     assert seen == [0.5, 0.5, 1.0, 7.0]
@@ -197,3 +197,18 @@ def test_active_dimensions_are_counted_from_a_tenth_on():
     assert figures["active_dims_mask"] == 2
     torch.testing.assert_close(figures["soft_mask"], (a * (1 - a)).sum())
     assert method.update(Stream(), handle(method), 0)["active_dims_mask"] == 2
+
+
+@pytest.mark.parametrize(("steps", "factor"), [(130_000, 1.0), (26_000, 1.0), (13_000, 2.0), (2_600, 10.0), (10, 20.0)])
+def test_a_short_budget_lets_the_mask_travel_as_far(steps, factor):
+    assert mask_haste(steps) == factor
+
+
+def test_the_mask_s_rate_is_raised_and_lowered_and_no_other(monkeypatch):
+    method, seen = build("mask-aae"), {}
+    opt = handle(method)
+    monkeypatch.setattr(opt, "scale_lr", lambda name, factor: seen.update({name: factor}))
+    method.update(Stream(), opt, 500, steps=1300)
+    assert seen == {"ae": 0.2, "mask": 0.2 * 20}
+    method.update(Stream(), opt, 0, steps=13_000)
+    assert seen == {"ae": 1.0, "mask": 2.0}

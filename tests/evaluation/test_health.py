@@ -10,7 +10,7 @@ from benchmark.evaluation.health import health, sliced_wasserstein
 class Codes:
     """Stands for a method: codes are the images' first pixels, the prior is given."""
 
-    device = torch.device("cpu")
+    device, code_dim = torch.device("cpu"), 4
 
     def __init__(self, dim=4, scale=1.0, prior=None):
         self.dim, self.scale = dim, scale
@@ -21,6 +21,9 @@ class Codes:
 
     def encode(self, x):
         return self.scale * torch.special.ndtri(x.flatten(1)[:, : self.dim] * 0.98 + 0.01)  # uniform -> nearly normal
+
+    def draw_codes(self, x):
+        return self.encode(x)
 
     def prior(self, n, generator):
         return self.draw(n, generator)
@@ -59,6 +62,19 @@ def test_a_prior_elsewhere_and_a_dead_dimension_are_seen():
     figures = health(Dead(prior=prior), Uniform(), 0)
     assert figures["prior_mismatch"] > 0.5
     assert figures["active_dims"] == 3
+
+
+def test_the_prior_is_compared_with_draws_of_the_posterior_and_not_its_means():
+    class Stochastic(Codes):
+        """A collapsed posterior: all means are 0, and draws have the prior's distribution."""
+
+        def encode(self, x):
+            return torch.zeros(len(x), 4) + 1e-3 * x.flatten(1)[:, :4]
+
+        def draw_codes(self, x):
+            return torch.randn(len(x), 4)
+
+    assert health(Stochastic(), Uniform(), 0)["prior_mismatch"] < 0.08
 
 
 def test_it_is_a_function_of_the_seed():
