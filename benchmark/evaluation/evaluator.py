@@ -71,7 +71,9 @@ class ImageSet:
 
     def head(self, n: int) -> ImageSet:
         """The first n images; features that are there already are not computed again."""
-        part = ImageSet(self.images[:n], self.space)
+        if n >= len(self.images):
+            return self
+        part = ImageSet(self.images[:n], self.space, self.real)
         if "features" in vars(self):
             part.features = self.features[:n]
         return part
