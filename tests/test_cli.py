@@ -274,6 +274,14 @@ BAD = {
     "images": (["evaluate", "/nowhere", "--dataset", "digits"], ["/nowhere", "flexbench ls runs"]),
     "against what": (["evaluate", "."], ["--dataset"]),
     "empty": (["table", "--out", "/nowhere"], ["/nowhere"]),
+    "published": (["table", "4", "--published", "--out", "."], ["tables 1 and 2", "flexbench table 1 --published"]),
+    "nothing to tune": (["tune", "--models", "flexae", *SMALL], ["'flexae'", "open setting", "flexbench ls models -v"]),
+    "tune and set": (["tune", "--models", "vae", *SMALL, "--set", "vae.decoder_variance=1"],
+                     ["'vae.decoder_variance'", "leave it out"]),
+    "tune sizes": (["tune", "--models", "vae", *SMALL, "--latent-dim", "4,8"], ["one latent size"]),
+    "useless": (["run", "--models", "wae-gan", *SMALL, "--set", "wae-gan.critic=wgan-gp", "--set",
+                 "wae-gan.reg_scale=2"], ["reg_scale is 2.0", "no meaning"]),
+    "choice": (["run", "--models", "wae-gan", *SMALL, "--set", "wae-gan.critic=hinge"], ["'hinge'", "wgan-gp"]),
 }  # fmt: skip
 
 

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
+
+from benchmark import tuning
+from benchmark.job import find_jobs
+from benchmark.registry import Registry
+from benchmark.runner import Request
 
 ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results" / "mnist-cpu"
 README = (ROOT / "README.md").read_text()
 EXAMPLE = re.search(r"```python\n(# my_model\.py\n.*?)```", README, re.DOTALL)[1]
 
@@ -39,7 +47,34 @@ def test_the_table_is_what_the_demo_prints(demo: Path, flexbench):
 
 
 def test_the_mnist_table_is_the_committed_one():
-    assert section("mnist").strip() in (ROOT / "results" / "mnist-cpu" / "README.md").read_text()
+    assert section("mnist").strip() in (RESULTS / "README.md").read_text()
+
+
+@pytest.mark.parametrize("options", [["1", "--published"], ["2"], ["4"], ["cost"]], ids=lambda o: o[0])
+def test_the_committed_tables_are_what_the_committed_runs_give(options: list[str], flexbench, tmp_path: Path):
+    shutil.copytree(RESULTS / "runs", tmp_path / "runs")
+    printed = flexbench("table", *options, "--out", tmp_path).stdout
+    assert printed.strip() in (RESULTS / "README.md").read_text()
+
+
+def test_the_committed_choices_are_those_of_the_committed_tries():
+    """Every table row of docs/tuning.md, and the settings file, from the runs on disk."""
+    registry, page = Registry.load(), (ROOT / "docs" / "tuning.md").read_text()
+    jobs = [job for job in find_jobs(RESULTS) if job.config.seed == 0]
+    tries = []
+    for name in registry.targets:
+        for knob, values in registry.get(name).tries.items():
+            found = [[j for j in jobs if j.config.model == name and j.config.method[knob] == v] for v in values]
+            if all(found):
+                tries += [tuning.Try(name, knob, v, tuple(js)) for v, js in zip(values, found, strict=True)]
+    choices = tuning.choose(tries, Request("all", "mnist", tracking_uri=None))
+    assert tuning.to_markdown(choices) in page
+    settings = yaml.safe_load((RESULTS / "tuned-mnist-cpu-m32.yml").read_text())
+    assert settings == {choice.best.model: {choice.best.knob: choice.best.value} for choice in choices}
+    for job in jobs:  # what has test scores is what was chosen
+        chosen = settings.get(job.config.model, {}).items()
+        if any(row["family"] == "gen_fd" for row in job.rows):
+            assert all(job.config.method[knob] == value for knob, value in chosen)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))

@@ -1,0 +1,96 @@
+"""One pass per image set: what is embedded, how often, and that the validation score looks at nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmark.data import open_dataset
+from benchmark.errors import FlexbenchError
+from benchmark.evaluation.evaluator import ImageSet, References, generate, score_method, score_validation
+from benchmark.evaluation.features import NetworkSpace
+from benchmark.method import DataSpec
+from benchmark.registry import Registry
+
+N = 40
+
+
+class Projection(nn.Module):
+    """uint8 [B, 3, H, W] -> 16 fixed random projections."""
+
+    def __init__(self):
+        super().__init__()
+        weight = torch.randn(3 * 64, 16, generator=torch.Generator().manual_seed(0))
+        self.register_buffer("weight", weight)
+
+    def forward(self, x):
+        return x.float().flatten(1) @ self.weight / 255
+
+
+class Counting(NetworkSpace):
+    """Notes how many images it embeds."""
+
+    def __init__(self):
+        super().__init__("projection", {"seed": 0}, Projection, 50, "cpu")
+        self.embedded = []
+
+    def embed(self, images):
+        self.embedded.append(len(images))
+        return super().embed(images)
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return open_dataset("digits")
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    cls = Registry().get("vae")
+    return cls(DataSpec("digits", 1, 8), cls.Config(latent_dim=4, width=0.05)).eval()
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch, dataset):
+    monkeypatch.setenv("FLEXBENCH_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_second_model_embeds_no_real_image(dataset, model):
+    space = Counting()
+    score_method(model, References(dataset, N, space), 0)
+    assert sorted(space.embedded) == [N] * 6  # generated, reconstructed, test, validation, two sets of training images
+    space.embedded.clear()
+    score_method(model, References(dataset, N, space), 0)
+    assert space.embedded == [N, N]  # generated and reconstructed
+
+
+def test_the_validation_score_is_the_one_of_the_whole_evaluation(dataset, model):
+    space = Counting()
+    (alone,) = score_validation(model, References(dataset, N, space), 0)
+    assert sorted(space.embedded) == [N, N]  # generated and validation: no test image
+    whole = {score.family: score for score in score_method(model, References(dataset, N, space), 0)}
+    assert alone == whole["gen_fd_val"]
+
+
+def test_fewer_validation_images_than_generated_ones(dataset, model):
+    """The first generated images are the same however many follow."""
+    n = len(dataset.val) + 30
+    references = References(dataset, n, Counting())
+    (alone,) = score_validation(model, references, 0)
+    assert alone.n_images == len(dataset.val) < references.n
+    whole = {score.family: score for score in score_method(model, references, 0)}
+    assert alone == whole["gen_fd_val"]
+
+
+def test_without_validation_images_there_is_no_score(dataset, model):
+    references = References(dataset, N, Counting())
+    references.val = ImageSet(references.val.images[:1], references.space, real=True)
+    with pytest.raises(FlexbenchError, match="no validation images"):
+        score_validation(model, references, 0)
+
+
+def test_generated_images_depend_on_the_seed_only(model):
+    assert np.array_equal(generate(model, 600, 3), generate(model, 600, 3))
+    assert np.array_equal(generate(model, 600, 3)[:500], generate(model, 500, 3))
+    assert not np.array_equal(generate(model, 5, 3), generate(model, 5, 4))
