@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,13 +13,6 @@ from click.testing import CliRunner, Result
 
 torch.set_num_threads(1)  # small tensors gain nothing from more, and lose much where the cores are busy
 SMALL = ["--datasets", "digits", "--preset", "smoke", "--features", "pixels", "--images", "40"]  # seconds per job
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share the demo's runs share a process too, so that the demo is run once."""
-    for item in items:
-        if "demo" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("demo"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,12 +38,18 @@ def flexbench() -> Callable[..., Result]:
 
 @pytest.fixture(scope="session")
 def demo(flexbench: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output root of what `make demo` does: every model on digits, preset smoke, default scores."""
-    out = tmp_path_factory.mktemp("demo")
-    result = flexbench(
-        "run", "--models", "all", "--datasets", "digits", "--preset", "smoke", "--jobs", "2", "--out", out
-    )
-    assert result.exit_code == 0, result.output
+    """The output root of what `make demo` does: every model on digits, preset smoke, default scores.
+
+    Run once, by whichever of the session's processes needs it first; the others wait for it.
+    """
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    out, words = shared / "demo", ("--models", "all", "--datasets", "digits", "--preset", "smoke", "--jobs", "2")
+    with open(shared / "demo.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not out.exists():
+            result = flexbench("run", *words, "--out", out)
+            assert result.exit_code == 0, result.output
     return out
 
 

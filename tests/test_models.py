@@ -104,8 +104,7 @@ def test_logged_losses_are_scalars_and_the_first_phase_shows_reconstructions(nam
     assert all(value.dim() == 0 and value.isfinite() for losses in logs for value in losses.values())
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("size", [28, 32, 64])
+@pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3)])
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_losses_stay_finite_on_every_kind_of_image(name, size, channels):
     method = build(name, size, channels, width=0.05)
@@ -122,7 +121,7 @@ def test_losses_stay_finite_on_every_kind_of_image(name, size, channels):
 
 @pytest.mark.parametrize("name", [n for n in BUILT_IN if n not in UNPAIRED])
 def test_every_model_with_a_pixel_loss_can_overfit(name):
-    x = torch.from_numpy(load_digits().images[:64]).float()[:, None] / 16
+    x = torch.from_numpy(load_digits().images[:32]).float()[:, None] / 16
     method = build(name, **{"n_critic": 1} if "flexae" in name else {})
     train = next(p for p in method.phases(Budget(200, 64)) if isinstance(p, Train))
     opt, losses = Optimizers(train.optimizers(), 5.0), []

@@ -66,7 +66,7 @@ def test_both_critics_see_the_mixture():
         own = method.prior
         method.prior = lambda n, generator=None, own=own, drawn=drawn: drawn.append(n) or own(n, generator)
         method.update(iter([images() for _ in range(6)]), handle(method), 0)
-        assert len(drawn) == (1 if critic == "logistic" else 5)
+        assert len(drawn) == (1 if critic == "logistic" else 6)  # five for the critic, one for the batch norm
 
 
 def test_a_variance_above_one_is_refused():
