@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from benchmark.losses import squared_error
-from benchmark.method import Budget, DataSpec, Fit, Method, MethodConfig, Train
+from benchmark.losses import rms, squared_error
+from benchmark.method import Budget, DataSpec, Fit, Method, MethodConfig, Train, weight_for
 from benchmark.networks import noise
 from benchmark.optim import OptimizerSpec, adam
 
@@ -59,7 +59,7 @@ class AEGMM(Method):
     def __init__(self, data: DataSpec, config: AEGMMConfig):
         super().__init__(data, config)
         k, m = config.components, config.latent_dim
-        self.lambda_ = config.lambda_scale * published(data, 1024 * 1e-7, 3072 * 1e-6, 12288 * 1e-7)
+        self.lambda_ = config.lambda_scale * weight_for(data, 1024 * 1e-7, 3072 * 1e-6, 12288 * 1e-7)
         self.register_buffer("weights", torch.full((k,), 1 / k))  # until it is fitted, the mixture is N(0, I)
         self.register_buffer("means", torch.zeros(k, m))
         self.register_buffer("factors", torch.eye(m).repeat(k, 1, 1))  # lower Cholesky factors of the covariances
@@ -70,8 +70,7 @@ class AEGMM(Method):
     def loss(self, x: Tensor) -> dict[str, Tensor]:
         z = self.encode(x)
         error, penalties = squared_error(x, self.decode(z)), self.penalties(z)
-        rms = z.detach().float().square().mean().sqrt()
-        return {"total": error + sum(penalties.values()), "reconstruction": error, **penalties, "rms_code": rms}
+        return {"total": error + sum(penalties.values()), "reconstruction": error, **penalties, "rms_code": rms(z)}
 
     def penalties(self, z: Tensor) -> dict[str, Tensor]:
         """Weighted terms that join the squared error, given codes z [B, m]."""
@@ -79,7 +78,7 @@ class AEGMM(Method):
 
     def decoder_kernels(self) -> Iterator[Tensor]:
         """The weights that the penalty is about."""
-        dense = (nn.Linear,) if like_celeba(self.data) else ()
+        dense = (nn.Linear,) if self.data.like_celeba else ()
         for layer in self.decoder:
             if isinstance(layer, (nn.ConvTranspose2d, nn.Conv2d, *dense)):
                 yield layer.weight
@@ -120,15 +119,3 @@ class AEGMM(Method):
         """Smallest weight of a component, and nats per dimension that the mixture gives to the codes."""
         density = self.log_density(self.encode(x)).mean() / self.config.latent_dim
         return {"smallest_weight": self.weights.min(), "log_density_per_dim": density}
-
-
-def like_celeba(data: DataSpec) -> bool:
-    """Whether images count as the paper's largest kind: colour, from 64x64."""
-    return data.channels == 3 and data.size >= 64
-
-
-def published(data: DataSpec, mnist: float, cifar10: float, celeba: float) -> float:
-    """Of three published weights the one for this kind of image."""
-    if data.channels == 1:
-        return mnist * min(1.0, data.pixels / 784)
-    return celeba if like_celeba(data) else cifar10

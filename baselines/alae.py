@@ -31,14 +31,14 @@ from torch.nn.functional import mse_loss, softplus
 from benchmark.losses import squared_error
 from benchmark.method import DataSpec, Method, MethodConfig
 from benchmark.networks import (
-    BatchNorm1d,
-    BatchNorm2d,
     build_decoder,
     build_encoder,
     frozen_statistics,
     glorot_normal_,
     initialise,
+    leaky,
     noise,
+    without_batch_norm,
 )
 from benchmark.optim import Optimizers, OptimizerSpec, adam
 
@@ -76,7 +76,7 @@ class ALAE(Method):
         c, d = self.config, self.data
         encoder = build_encoder(d.channels, d.size, c.latent_dim, c.width)
         decoder = build_decoder(d.channels, d.size, c.latent_dim, c.width)[:-1]  # without the sigmoid
-        return leaky(layer for layer in encoder if not isinstance(layer, (BatchNorm1d, BatchNorm2d))), leaky(decoder)
+        return nn.Sequential(*map(leaky, without_batch_norm(encoder))), nn.Sequential(*map(leaky, decoder))
 
     def encode(self, x: Tensor) -> Tensor:
         return self.encoder(2 * x - 1)
@@ -150,8 +150,3 @@ def build_dense(*sizes: int) -> nn.Sequential:
     for inputs, outputs in pairwise(sizes):
         parts += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
     return initialise(nn.Sequential(*parts[:-1]), glorot_normal_)
-
-
-def leaky(layers) -> nn.Sequential:
-    """The layers with leaky ReLU for ReLU."""
-    return nn.Sequential(*[nn.LeakyReLU(0.2) if isinstance(layer, nn.ReLU) else layer for layer in layers])

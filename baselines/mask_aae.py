@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from benchmark.losses import squared_error, wasserstein_critic_loss
+from benchmark.losses import rms, squared_error, wasserstein_critic_loss
 from benchmark.method import Budget, DataSpec, Fit, Method, MethodConfig, Train
 from benchmark.networks import build_mlp, frozen_statistics, noise
 from benchmark.optim import Optimizers, OptimizerSpec, adam
@@ -135,8 +135,8 @@ class MaskAAE(Method):
             z_a, n_a = self.encode(x), self.mask(n)
         loss, distance = wasserstein_critic_loss(self.critic, n_a, z_a, self.config.penalty)
         opt.minimise("critic", loss)
-        rms = z_a.float().square().mean().sqrt()
-        return {"critic": loss, "distance": distance, "distance_per_rms": distance / rms, "rms_code": rms}
+        scale = rms(z_a)
+        return {"critic": loss, "distance": distance, "distance_per_rms": distance / scale, "rms_code": scale}
 
     def encoder_step(self, x: Tensor, opt: Optimizers) -> dict[str, Tensor]:
         """L_Enc: the encoder. Like all steps but the last, it leaves the mask alone."""

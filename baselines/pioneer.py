@@ -34,7 +34,15 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from benchmark.losses import squared_error
 from benchmark.method import Budget, Fit, Method, MethodConfig, Train
-from benchmark.networks import BatchNorm1d, BatchNorm2d, build_decoder, build_encoder, noise
+from benchmark.networks import (
+    BatchNorm1d,
+    BatchNorm2d,
+    build_decoder,
+    build_encoder,
+    leaky,
+    noise,
+    without_batch_norm,
+)
 from benchmark.optim import Optimizers, OptimizerSpec, adam
 
 
@@ -163,15 +171,10 @@ def to_unit_range(y: Tensor) -> Tensor:
 
 def spherical_encoder(net: nn.Sequential) -> nn.Sequential:
     """The shared encoder with leaky ReLU, and spectral norm on its weights in place of batch norm."""
-    layers = [layer for layer in net if not isinstance(layer, (BatchNorm1d, BatchNorm2d))]
+    layers = without_batch_norm(net)
     return nn.Sequential(*[spectral_norm(layer) if hasattr(layer, "weight") else leaky(layer) for layer in layers])
 
 
 def pixel_normed(net: nn.Sequential) -> nn.Sequential:
     """The shared decoder with leaky ReLU, and pixel norm in place of batch norm."""
     return nn.Sequential(*[PixelNorm() if isinstance(p, (BatchNorm1d, BatchNorm2d)) else leaky(p) for p in net])
-
-
-def leaky(layer: nn.Module) -> nn.Module:
-    """Leaky ReLU for ReLU; any other layer as it is."""
-    return nn.LeakyReLU(0.2) if isinstance(layer, nn.ReLU) else layer

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from benchmark.method import DataSpec
+from benchmark.method import DataSpec, weight_for
 
-from .ae_gmm import AEGMM, AEGMMConfig, published
+from .ae_gmm import AEGMM, AEGMMConfig
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RAEGMM(AEGMM):
 
     def __init__(self, data: DataSpec, config: RAEGMMConfig):
         super().__init__(data, config)
-        self.beta = config.beta_scale * published(data, 1024 * 1e-4 / 16, 3072 * 1e-3 / 128, 12288 * 1e-4 / 64)
+        self.beta = config.beta_scale * weight_for(data, 1024 * 1e-4 / 16, 3072 * 1e-3 / 128, 12288 * 1e-4 / 64)
 
     def penalties(self, z: Tensor) -> dict[str, Tensor]:
         return {"code_penalty": self.beta * z.float().square().sum(1).mean(), **super().penalties(z)}

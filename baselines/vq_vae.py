@@ -30,7 +30,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from benchmark.losses import squared_error
+from benchmark.losses import rms, squared_error
 from benchmark.method import Budget, DataSpec, Fit, Method, MethodConfig, Train
 from benchmark.networks import BatchNorm2d, initialise, scaled
 from benchmark.optim import Optimizers, OptimizerSpec, adam
@@ -165,7 +165,7 @@ class VQVAE(Method):
         if reseed_every and step > 0 and step % reseed_every == 0:
             self.place(self.counts < DEAD * self.counts.mean(), vectors(z), count=self.counts.mean())
         usage = {"perplexity": perplexity(used), "used_codes": (used > 0).sum()}
-        return losses | usage | {"rms_code": z.detach().square().mean().sqrt()}
+        return losses | usage | {"rms_code": rms(z)}
 
     def objective(self, x: Tensor, z: Tensor, e: Tensor) -> dict[str, Tensor]:
         """L of images x, encoder outputs z and their codes e, the latter two [B, d, H, W]."""

@@ -29,8 +29,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from benchmark.losses import squared_error, wasserstein_critic_loss
-from benchmark.method import DataSpec, Method, MethodConfig
+from benchmark.losses import rms, squared_error, wasserstein_critic_loss
+from benchmark.method import DataSpec, Method, MethodConfig, weight_for
 from benchmark.networks import build_mlp
 from benchmark.optim import Optimizers, OptimizerSpec, adam
 
@@ -123,13 +123,6 @@ def bce(logits: Tensor, target: float) -> Tensor:
     return binary_cross_entropy_with_logits(logits.float(), torch.full_like(logits, target, dtype=torch.float32))
 
 
-def rms(z: Tensor) -> Tensor:
-    """Root mean square of codes [B, m]. Scalar, detached."""
-    return z.detach().float().square().mean().sqrt()
-
-
 def published_reg(data: DataSpec) -> float:
     """lambda for this kind of image: 200 at 28x28 grey, 300 at 32x32 colour, 500 at 64x64 colour."""
-    if data.channels == 1:
-        return 200.0 * min(1.0, data.pixels / 784)
-    return 500.0 if data.size >= 64 else 300.0
+    return weight_for(data, mnist=200.0, cifar10=300.0, celeba=500.0)

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.losses import squared_error
+from benchmark.losses import rms, squared_error
 from benchmark.method import DataSpec, Method, MethodConfig
 from benchmark.optim import OptimizerSpec, adam
 
-from .wae_gan import published_reg, rms
+from .wae_gan import published_reg
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)  # of the kernels, over 2 m
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .job import find_jobs
+from .job import Job, find_jobs
 
 Rows = list[tuple[str, ...]]
-RUN_HEAD = ("state", "model", "dataset", "m", "seed", "preset", "folder")
 
 
 def models(include: Iterable[str] = ()) -> Rows:
@@ -53,30 +52,29 @@ def features() -> Rows:
 
 def runs(out: Path) -> Rows:
     """State and folder of every run under an output root."""
-    rows: Rows = [RUN_HEAD]
-    for job in find_jobs(out):
+    return _run_rows(find_jobs(out))
+
+
+def runs_with_health(out: Path) -> str:
+    """Every run with its health figures and its last logged losses below it."""
+    jobs = find_jobs(out)
+    head, *rows = aligned(_run_rows(jobs)).splitlines()
+    return "\n".join([head, *(line for job, row in zip(jobs, rows, strict=True) for line in (row, *_figures(job)))])
+
+
+def _run_rows(jobs: Iterable[Job]) -> Rows:
+    rows: Rows = [("state", "model", "dataset", "m", "seed", "preset", "folder")]
+    for job in jobs:
         c = job.config
         state = "failed" if job.failure else job.state()
         rows.append((state, c.model, c.dataset, str(c.latent_dim), str(c.seed), c.preset, str(job.folder)))
     return rows
 
 
-def runs_with_health(out: Path) -> str:
-    """Every run with its health figures and its last logged losses below it."""
-    jobs, head, rows = find_jobs(out), *_split(aligned(runs(out)))
-    blocks = [head]
-    for job, row in zip(jobs, rows, strict=True):
-        blocks.append(row)
-        for name, figures in (("health", job.health), ("last losses", job.last_losses)):
-            if figures:
-                shown = ", ".join(f"{k} {v:.4g}" for k, v in figures.items() if v is not None)
-                blocks.append(f"    {name}: {shown}")
-    return "\n".join(blocks)
-
-
-def _split(text: str) -> tuple[str, list[str]]:
-    head, *rows = text.splitlines()
-    return head, rows
+def _figures(job: Job) -> Iterator[str]:
+    for name, figures in (("health", job.health), ("last losses", job.last_losses)):
+        if figures:
+            yield f"    {name}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items() if v is not None)
 
 
 def aligned(rows: Rows) -> str:

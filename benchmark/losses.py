@@ -19,6 +19,11 @@ def gaussian_kl(mean: Tensor, std: Tensor) -> Tensor:
     return 0.5 * (mean.square() + std.square() - 2 * std.log() - 1)
 
 
+def rms(z: Tensor) -> Tensor:
+    """Root mean square of codes [B, m]: the scale of a latent space, to log and to divide distances by. Detached."""
+    return z.detach().float().square().mean().sqrt()
+
+
 def mix(a: Tensor, b: Tensor) -> Tensor:
     """Random points between a and b, [B, ...]: u a + (1 - u) b with one u ~ U[0, 1] per sample."""
     u = torch.rand(len(a), *[1] * (a.dim() - 1), device=a.device, dtype=a.dtype)

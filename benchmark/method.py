@@ -39,6 +39,21 @@ class DataSpec:
         """D = C * S * S, the number of values of one image."""
         return self.channels * self.size**2
 
+    @property
+    def like_celeba(self) -> bool:
+        """Colour images of 64x64 or more."""
+        return self.channels == 3 and self.size >= 64
+
+
+def weight_for(data: DataSpec, mnist: float, cifar10: float, celeba: float) -> float:
+    """Of a loss weight that a paper gives for three datasets, the one for this kind of image.
+
+    Grey images take MNIST's, times their share of 784 pixels if they are smaller; colour ones CelebA's from 64x64 on.
+    """
+    if data.channels == 1:
+        return mnist * min(1.0, data.pixels / 784)
+    return celeba if data.like_celeba else cifar10
+
 
 @dataclass(frozen=True)
 class MethodConfig:

@@ -82,6 +82,16 @@ def build_decoder(channels: int, size: int, inputs: int, width: float = 1.0) -> 
     return net
 
 
+def without_batch_norm(net: nn.Sequential) -> list[nn.Module]:
+    """The layers of a network but for its batch norms."""
+    return [layer for layer in net if not isinstance(layer, (BatchNorm1d, BatchNorm2d))]
+
+
+def leaky(layer: nn.Module) -> nn.Module:
+    """Leaky ReLU of slope 0.2 for ReLU; any other layer as it is."""
+    return nn.LeakyReLU(0.2) if isinstance(layer, nn.ReLU) else layer
+
+
 def build_mlp(inputs: int, outputs: int, width: float = 1.0, layers: int = 4, hidden: int = 1024) -> nn.Sequential:
     """[B, inputs] -> [B, outputs]: `layers` dense ReLU layers of `hidden * width` units and a linear one, no norm.
 

@@ -78,7 +78,7 @@ def plan(request: Request) -> tuple[list[Try], dict[str, Dataset], Request]:
             if len(dataset.val) < 2:
                 raise FlexbenchError(f"{dataset.name} has no validation images to choose settings by.")
         for job in jobs:
-            found.setdefault((job.folder.parent.parent.name, job.config.model, job.config.variant), []).append(job)
+            found.setdefault((job.config.data["name"], job.config.model, job.config.variant), []).append(job)
     tries = [Try(model, grids[model][0], jobs[0].config.method[grids[model][0]], tuple(jobs))
              for (_, model, _), jobs in found.items()]  # fmt: skip
     return tries, datasets, request

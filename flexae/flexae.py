@@ -24,7 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from benchmark.losses import squared_error, wasserstein_critic_loss
+from benchmark.losses import rms, squared_error, wasserstein_critic_loss
 from benchmark.method import DataSpec, Method, MethodConfig
 from benchmark.networks import build_mlp, noise
 from benchmark.optim import Optimizers, OptimizerSpec, adam
@@ -97,8 +97,8 @@ class FlexAE(Method):
             z_prior = self.prior_generator(n)
         loss, distance = wasserstein_critic_loss(self.critic, z, z_prior, self.config.penalty)
         opt.minimise("critic", loss)
-        rms = z.float().square().mean().sqrt()  # the scale of the latent space is free, so the raw distance is too
-        return {"critic": loss, "distance": distance, "distance_per_rms": distance / rms, "rms_code": rms}
+        scale = rms(z)  # the scale of the latent space is free, so the raw distance is too
+        return {"critic": loss, "distance": distance, "distance_per_rms": distance / scale, "rms_code": scale}
 
     def prior_step(self, n: Tensor, opt: Optimizers) -> dict[str, Tensor]:
         """Eq. 7: the prior generator."""

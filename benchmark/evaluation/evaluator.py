@@ -7,12 +7,12 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from ..batches import in_order
+from ..batches import CachedRows, in_order
 from ..config import canonical
 from ..errors import FlexbenchError
 from ..files import cache_dir, ensure_dir, read_json, write_json
@@ -230,20 +230,8 @@ def generate(method: Method, n: int, seed: int) -> np.ndarray:
 def reconstruct(method: Method, images: np.ndarray) -> np.ndarray:
     """Reconstructions of uint8 images [N, C, S, S], as uint8."""
     method.eval()
-    return np.concatenate([to_uint8(method.reconstruct(x)) for x in in_order(_Rows(images), method.device, CHUNK)])
-
-
-class _Rows:
-    """An array as `Rows`."""
-
-    def __init__(self, images: np.ndarray):
-        self.images = images
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, indices: np.ndarray) -> Any:
-        return self.images[indices]
+    rows = CachedRows(torch.from_numpy(images))
+    return np.concatenate([to_uint8(method.reconstruct(x)) for x in in_order(rows, method.device, CHUNK)])
 
 
 def _chunks(n: int) -> Iterator[int]:

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import to_device
+from ..batches import CachedRows, in_order, to_device
+from ..losses import rms
 from ..seeding import derive, seed_everything
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 CODES = 10_000  # codes and prior samples that are compared
 VALUES = 20_000_000  # numbers in these codes at most, so that large latent grids fit in memory: then there are fewer
 OWN = 1_000  # images that a method's own figures see
-CHUNK = 500
 DIRECTIONS = 500
 
 
@@ -35,12 +35,12 @@ def health(method: Method, train: Split, seed: int) -> dict[str, float]:
     seed_everything(derive(seed, "health"))
     count = min(CODES, max(OWN, VALUES // method.code_dim))
     images = train.take(np.random.default_rng(derive(seed, "health")).permutation(len(train))[:count])
-    parts = [images[i : i + CHUNK] for i in range(0, len(images), CHUNK)]
+    rows = CachedRows(torch.from_numpy(images))
     generator = torch.Generator().manual_seed(derive(seed, "health", "prior"))
-    inputs = [to_device(part, method.device) for part in parts]
-    codes = torch.cat([method.encode(x).float().cpu() for x in inputs])
-    drawn = torch.cat([method.draw_codes(x).float().cpu() for x in inputs])
-    prior = torch.cat([method.prior(len(part), generator).float().cpu() for part in parts])
+    codes, drawn, prior = (
+        torch.cat([make(x).float().cpu() for x in in_order(rows, method.device)])
+        for make in (method.encode, method.draw_codes, lambda x: method.prior(len(x), generator))
+    )
     variance = codes.var(0)
     figures = {
         "rms_code": rms(codes),
@@ -49,11 +49,6 @@ def health(method: Method, train: Split, seed: int) -> dict[str, float]:
         **method.health(to_device(images[:OWN], method.device)),
     }
     return {name: float(value) for name, value in figures.items()}
-
-
-def rms(codes: Tensor) -> Tensor:
-    """Root mean square of codes [n, m]. Scalar."""
-    return codes.square().mean().sqrt()
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed: int = 0) -> Tensor:
