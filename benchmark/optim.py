@@ -27,7 +27,7 @@ class OptimizerSpec:
         lr = self.lr * lr_factor
         if self.kind is not None:
             return self.kind(self.parameters, lr=lr)
-        return torch.optim.Adam(self.parameters, lr=lr, betas=tuple(map(float, self.betas)))
+        return torch.optim.Adam(self.parameters, lr=lr, betas=tuple(map(float, self.betas)), fused=True)
 
 
 def adam(*parts: nn.Module | nn.Parameter, **settings: Any) -> OptimizerSpec:

@@ -74,7 +74,7 @@ def test_overlapping_optimizers_see_the_gradient_of_their_own_loss(nets):
 def test_minimise_is_a_plain_adam_step(nets):
     twin, x = copy.deepcopy(nets), torch.randn(4, 5)
     opt = handle(nets, lr_factor=5.0)
-    plain = torch.optim.Adam([*twin["encoder"].parameters(), *twin["decoder"].parameters()], lr=0.05)
+    plain = torch.optim.Adam([*twin["encoder"].parameters(), *twin["decoder"].parameters()], lr=0.05, fused=True)
     for _ in range(3):
         opt.minimise("ae", losses(nets, x)["ae"])
         plain.zero_grad()
@@ -89,8 +89,8 @@ def test_minimise_jointly_computes_all_gradients_before_any_step(nets):
     pairs = [("critic", nets["critic"](z).mean()), ("encoder", -nets["critic"](z).mean())]
     opt.minimise_jointly(pairs)
 
-    critic = torch.optim.Adam(before["critic"].parameters(), lr=0.03)
-    encoder = torch.optim.Adam(before["encoder"].parameters(), lr=0.02, betas=(0.0, 0.9))
+    critic = torch.optim.Adam(before["critic"].parameters(), lr=0.03, fused=True)
+    encoder = torch.optim.Adam(before["encoder"].parameters(), lr=0.02, betas=(0.0, 0.9), fused=True)
     loss = before["critic"](before["encoder"](x)).mean()
     gradients = torch.autograd.grad(loss, list(before.parameters()), allow_unused=True)
     for p, gradient in zip(before.parameters(), gradients, strict=True):
