@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from ..seeding import derive, seed_everything
 from .features import FeatureSpace, cached_features
 from .frechet import Gaussian, fit_gaussian, frechet_distance
 from .images import to_uint8
-from .memorization import memorization_score
+from .memorization import Neighbours, mean_and_error, nearest, nearest_in_parts, train_share
 from .metrics import PROTOCOL, metric_name
 from .precision_recall import precision_recall
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ..method import Method
 
 LEAST = 10  # images of each kind that PRD's 20 clusters need
+PART = 10_000  # training images compared with at once, where all of them are
+COPY_NOISE = 0.02 * 255  # standard deviation of the noise on the copies that memorisation is tried on
 CHUNK = 500  # images per forward pass of sampling; part of the protocol, since it splits the draws of noise
 
 
@@ -83,24 +85,36 @@ class References:
     """The real images that scores compare with, the same for every model of a dataset.
 
     `test`: n test images. `train_a`, `train_b`: disjoint sets of n training images. `val`: up to n held-out ones.
+    `copies`: n training images with a little noise, which is what a model that memorises would make.
     n is the number asked for, or fewer where the dataset has fewer test images or fewer than 2n training images.
     """
 
     def __init__(self, dataset: Dataset, n: int, space: FeatureSpace):
         self.n = check_count(dataset, n)
-        self.space = space
+        self.dataset, self.space = dataset, space
         train = _choose(dataset, dataset.train, "train", 2 * self.n)
         test = _choose(dataset, dataset.test, "test", self.n)
         val = _choose(dataset, dataset.val, "val", min(n, len(dataset.val)))
         self.test, self.val = (ImageSet(images, space, real=True) for images in (test, val))
         self.train_a, self.train_b = (ImageSet(part, space, real=True) for part in np.split(train, 2))
+        self.copies = ImageSet(noisy(_choose(dataset, dataset.train, "copies", self.n)), space)
+
+    def all_training(self) -> Iterator[ImageSet]:
+        """All training images, in parts."""
+        for start in range(0, len(self.dataset.train), PART):
+            yield ImageSet(self.dataset.train.images(start, start + PART), self.space, real=True)
 
     def floor(self) -> list[Score]:
-        """Every score with training images (`train_a`) in the model's place: what a perfect model would get."""
-        return _remembered(
-            [self.train_a, self.train_b, self.test],
-            lambda: [*fidelity(self.train_a, self, "real"), *memorization(self.train_a, self, "tr")],
-        )
+        """Every score with real images in the model's place.
+
+        Training images (`train_a`) give what a perfect model would get; held-out ones what one gets that copies
+        nothing, and noisy copies what one gets that does nothing else.
+        """
+        return _remembered([self.train_a, self.train_b, self.test, self.val, self.copies], self.dataset, lambda: [
+            *fidelity(self.train_a, self, "real"), *memorization(self.train_a, self, "tr"),
+            *copying(self.val, self, "val"),
+            *memorization(self.copies, self, "copy"), *copying(self.copies, self, "copy"),
+        ])  # fmt: skip
 
 
 def check_count(dataset: Dataset, wanted: int) -> int:
@@ -123,9 +137,16 @@ def _choose(dataset: Dataset, split: Split, name: str, n: int) -> np.ndarray:
     return split.take(rng.permutation(len(split))[:n])
 
 
-def _remembered(sets: list[ImageSet], compute: Callable[[], list[Score]]) -> list[Score]:
-    """Scores of real images, kept on disk by the content of the images and the feature space."""
-    key = canonical([PROTOCOL, sets[0].space.name, sets[0].space.fingerprint, [s.content for s in sets]])
+def noisy(images: np.ndarray) -> np.ndarray:
+    """uint8 images with Gaussian noise of standard deviation COPY_NOISE, the same for the same images."""
+    noise = np.random.default_rng(derive(0, "copies")).normal(0, COPY_NOISE, images.shape)
+    return np.clip(np.rint(images + noise), 0, 255).astype(np.uint8)
+
+
+def _remembered(sets: list[ImageSet], dataset: Dataset, compute: Callable[[], list[Score]]) -> list[Score]:
+    """Scores of real images, kept on disk by the content of images and dataset and by the feature space."""
+    space, content = sets[0].space, [s.content for s in sets]
+    key = canonical([PROTOCOL, space.name, space.fingerprint, content, dataset.content_hash])
     path = ensure_dir(cache_dir() / "scores") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
     if (rows := read_json(path)) is None:
         rows = [asdict(score) for score in compute()]
@@ -145,23 +166,53 @@ def fidelity(images: ImageSet, references: References, subject: str) -> list[Sco
 
 
 def memorization(images: ImageSet, references: References, subject: str) -> list[Score]:
-    """PMS and IMS of a set of n images against n training and n test images; subject is gen, rec or tr."""
+    """PMS and IMS of a set of n images against n training and n test images; subject is gen, rec, tr or copy."""
+    return [
+        score(f"{kind}_{subject}_{name}", *mean_and_error(neighbours))
+        for name, base in (("tr", references.train_b), ("te", references.test))
+        for kind, score, neighbours in _both(images, lambda of, base=base: nearest(of(images), of(base)))
+    ]
+
+
+def copying(images: ImageSet, references: References, subject: str) -> list[Score]:
+    """PMS and IMS against *all* training images, and the share whose nearest of these and the n test images is one.
+
+    The subject is gen, val or copy. Empty without images (a dataset may have no validation images).
+    """
+    if not len(images.images):
+        return []
+
+    def neighbours(of: Callable[[ImageSet], np.ndarray]) -> tuple[Neighbours, Neighbours]:
+        to_train = nearest_in_parts(of(images), map(of, references.all_training()))
+        return to_train, nearest(of(images), of(references.test))
+
     scores = []
-    for name, base in (("tr", references.train_b), ("te", references.test)):
-        pixels = memorization_score(images.images, base.images)
-        scores.append(_scorer(None, len(images.images))(f"pms_{subject}_{name}", pixels.mean, pixels.se))
-        if images.space.name != "pixels":  # there the two would be the same number
-            features = memorization_score(images.features, base.features)
-            scorer = _scorer(images.space, len(images.images))
-            scores.append(scorer(f"ims_{subject}_{name}", features.mean, features.se))
+    for kind, score, (to_train, to_test) in _both(images, neighbours):
+        scores.append(score(f"{kind}_{subject}_all", *mean_and_error(to_train)))
+        scores.append(score(f"{kind}_share_{subject}", *train_share(to_train, to_test)))
     return scores
+
+
+def _both(images: ImageSet, compute: Callable) -> Iterator[tuple[str, Callable[..., Score], Any]]:
+    """Kind, maker of scores and result of `compute(rows)`, for pixels (pms) and for features (ims).
+
+    `rows` takes from an image set what is compared. In the space of pixels the two would be the same number.
+    """
+    n = len(images.images)
+    yield "pms", _scorer(None, n), compute(lambda part: part.images)
+    if images.space.name != "pixels":
+        yield "ims", _scorer(images.space, n), compute(lambda part: part.features)
 
 
 def score_generated(images: np.ndarray, references: References) -> list[Score]:
     """All scores of generated images, uint8 [n, C, S, S] with n = references.n, from any source."""
     generated = ImageSet(images, references.space)
-    scores = [*fidelity(generated, references, "gen"), *memorization(generated, references, "gen")]
-    return [*scores, *validation(generated, references)]
+    return [
+        *fidelity(generated, references, "gen"),
+        *memorization(generated, references, "gen"),
+        *copying(generated, references, "gen"),
+        *validation(generated, references),
+    ]
 
 
 def validation(generated: ImageSet, references: References) -> list[Score]:

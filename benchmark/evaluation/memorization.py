@@ -2,7 +2,9 @@
 
     score(A, B) = 1/|A| Σ_{a ∈ A} min_{b ∈ B} ‖a - b‖₂ ,    not squared, pixels in [0, 1].
 
-A memorising model shows as score(generated, train) clearly below score(generated, test).
+A memorising model shows as score(generated, train) clearly below score(generated, test). A sharper test looks at all
+training images: how often is the nearest of all training and test images a training image, and how often is that so
+for held-out images of the same kind? See `train_share`.
 
 The fast form ‖a‖² + ‖b‖² - 2ab in float32 is wrong by more than a one-pixel edit where images are nearly equal,
 which is where this score matters. Here it only proposes candidates; the distance is a direct difference in float64,
@@ -12,7 +14,7 @@ and a bound on the rounding error proves that no other image is nearer.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,27 +25,27 @@ CHUNK_VALUES = 2**22  # values converted to float at once: 32 MiB in float64
 
 
 @dataclass(frozen=True)
-class Score:
-    """Mean nearest-neighbour distance, its standard error over the images, and how many are exact copies."""
+class Neighbours:
+    """For each of n images the L2 distance (float64 [n]) of the nearest image in a base, and its row (int64 [n])."""
 
-    mean: float
-    se: float  # NaN for a single image
-    exact_copies: int
+    distances: np.ndarray
+    indices: np.ndarray
 
-
-def memorization_score(a: np.ndarray, b: np.ndarray) -> Score:
-    """Mean L2 distance from the images or features of `a` to their nearest in `b`; not symmetric.
-
-    Takes what `nearest_distances` takes: uint8 gives PMS in units of [0, 1] pixels, float features give IMS.
-    """
-    distances = nearest_distances(a, b)
-    n = len(distances)
-    se = float(distances.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return Score(float(distances.mean()), se, int((distances == 0).sum()))
+    def or_nearer(self, other: Neighbours) -> Neighbours:
+        """Image by image the nearer of the two; of equal ones this one."""
+        nearer = other.distances < self.distances
+        return Neighbours(np.where(nearer, other.distances, self.distances),
+                          np.where(nearer, other.indices, self.indices))  # fmt: skip
 
 
-def nearest_distances(queries: np.ndarray, base: np.ndarray, candidates: int = 4) -> np.ndarray:
-    """L2 distance (float64 [n]) from each of `queries` [n, ...] to its nearest in `base` [m, ...].
+def mean_and_error(found: Neighbours) -> tuple[float, float]:
+    """PMS (of pixels) or IMS (of features): the mean distance, and its standard error, NaN for a single image."""
+    n = len(found.distances)
+    return float(found.distances.mean()), float(found.distances.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
+
+
+def nearest(queries: np.ndarray, base: np.ndarray, candidates: int = 4) -> Neighbours:
+    """For each of `queries` [n, ...] the nearest in `base` [m, ...], by L2 distance; not symmetric.
 
     Trailing axes are flattened. uint8 arrays are pixels and are divided by 255; float arrays are taken as they are.
     The result is exact up to float64 rounding: an identical row gives 0.0, and `candidates`, the number of
@@ -56,7 +58,37 @@ def nearest_distances(queries: np.ndarray, base: np.ndarray, candidates: int = 4
     if queries.shape[1] != base.shape[1]:
         raise FlexbenchError(f"cannot compare rows of {queries.shape[1]} and of {base.shape[1]} values.")
     search = _Search(base)
-    return np.sqrt(np.concatenate([search.nearest_squared(chunk, candidates) for chunk in _chunks(queries)]))
+    squared, indices = zip(*(search.nearest(chunk, candidates) for chunk in _chunks(queries)), strict=True)
+    return Neighbours(np.sqrt(np.concatenate(squared)), np.concatenate(indices))
+
+
+def nearest_in_parts(queries: np.ndarray, parts: Iterable[np.ndarray]) -> Neighbours:
+    """The nearest in a base that comes in parts, for bases that would not fit in memory; indices count through."""
+    best, start = None, 0
+    for part in parts:
+        found = nearest(queries, part)
+        found = Neighbours(found.distances, found.indices + start)
+        best = found if best is None else best.or_nearer(found)
+        start += len(part)
+    if best is None:
+        raise FlexbenchError("nearest neighbours need arrays [n, ...] that are not empty, got none.")
+    return best
+
+
+def train_share(to_train: Neighbours, to_test: Neighbours) -> tuple[float, float]:
+    """Share of images whose nearest real image is a training one, and its standard error.
+
+    `to_train` and `to_test` are the nearest training and test images of the same images; of equal distances the test
+    image counts. A few real images ("hubs") are the nearest of many, and these are decided together: with c_j images
+    at real image j there are only n' = n^2 / sum_j c_j^2 independent ones. The error is that of a share of n', after
+    adding one success and one failure, so that a share of 0 or 1 has an error too (Agresti & Coull 1998).
+    """
+    nearer = to_train.distances < to_test.distances
+    neighbour = np.where(nearer, to_train.indices, -1 - to_test.indices)  # training and test images told apart
+    counts = np.unique(neighbour, return_counts=True)[1].astype(np.float64)
+    share, independent = float(nearer.mean()), len(nearer) ** 2 / float(np.square(counts).sum())
+    moderate = (share * independent + 1) / (independent + 2)
+    return share, math.sqrt(moderate * (1 - moderate) / independent)
 
 
 class _Search:
@@ -75,17 +107,22 @@ class _Search:
             self.index.add(centred)
             self.largest_norm = max(self.largest_norm, float(_norms(centred).max()))
 
-    def nearest_squared(self, queries: np.ndarray, candidates: int) -> np.ndarray:
-        """float64 [n, d] -> [n]. Rows whose candidates leave a doubt are searched again, with four times as many."""
+    def nearest(self, queries: np.ndarray, candidates: int) -> tuple[np.ndarray, np.ndarray]:
+        """float64 [n, d] -> squared distances and rows, [n] each.
+
+        Queries whose candidates leave a doubt are searched again, with four times as many.
+        """
         candidates = min(candidates, len(self.base))
         centred = self._centred(queries)
         rough, indices = self.index.search(centred, candidates)
-        best = np.min([self._squared_distances(queries, column) for column in indices.T], axis=0)
+        squared = np.stack([self._squared_distances(queries, column) for column in indices.T], axis=1)
+        first = squared.argmin(1)[:, None]
+        best, rows = (np.take_along_axis(of, first, 1)[:, 0] for of in (squared, indices))
         if candidates < len(self.base):
             doubtful = best > rough[:, -1] - self._rounding_bound(centred)
             if doubtful.any():
-                best[doubtful] = self.nearest_squared(queries[doubtful], 4 * candidates)
-        return best
+                best[doubtful], rows[doubtful] = self.nearest(queries[doubtful], 4 * candidates)
+        return best, rows
 
     def _centred(self, rows: np.ndarray) -> np.ndarray:
         return (rows - self.mean).astype(np.float32)

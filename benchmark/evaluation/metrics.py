@@ -23,6 +23,7 @@ class Metric:
     table: int | None = None  # number of the paper's table that shows it
     column: str = ""  # heading there
     floor: str | None = None  # family of the same score for real images: what a perfect model would get
+    control: str | None = None  # family of the same score for images that are known to be copies
 
 
 _DECLARED = [
@@ -39,27 +40,37 @@ _DECLARED = [
     Metric("real_precision_f1_8", "PRD precision (F_1/8) of training images", "higher"),
     Metric("real_recall_f8", "PRD recall (F_8) of training images", "higher"),
 ]  # fmt: skip
-_SUBJECTS = {"gen": "Gen", "rec": "Rec", "tr": "Tr"}
-_WORDS = {"gen": "generated", "rec": "reconstructed", "tr": "training"}
-_BASES = {"tr": "training", "te": "test"}
+_WORDS = {"gen": "generated", "rec": "reconstructed", "tr": "training", "val": "validation", "copy": "noisy training"}
+_BASES = {"tr": "of the training images compared with", "te": "test image", "all": "of all training images"}
+_PAIRS = {"gen": "tr te all", "rec": "tr te", "tr": "tr te", "val": "all", "copy": "tr te all"}
 for _kind, _space in (("pms", "pixels"), ("ims", "feature space")):
-    for _a in _SUBJECTS:
-        for _b, _base in _BASES.items():
-            shown = _a != "tr"
-            _DECLARED.append(Metric(
-                f"{_kind}_{_a}_{_b}",
-                f"{_kind.upper()}: mean distance of {_WORDS[_a]} images to the nearest {_base} image, {_space}",
-                table=4 if shown else None,
-                column=f"{_kind.upper()} {_SUBJECTS[_a]}-{_b.title()}" if shown else "",
-                floor=f"{_kind}_tr_{_b}" if shown else None,
-            ))  # fmt: skip
+    for _a, _b in ((a, b) for a, bases in _PAIRS.items() for b in bases.split()):
+        _shown = _a == "gen"
+        _DECLARED.append(Metric(
+            f"{_kind}_{_a}_{_b}",
+            f"{_kind.upper()}: mean distance of {_WORDS[_a]} images to the nearest {_BASES[_b]}, {_space}",
+            table=4 if _shown else None,
+            column=f"{_kind.upper()} Gen-{_b.title()}" if _shown else "",
+            floor=(f"{_kind}_val_all" if _b == "all" else f"{_kind}_tr_{_b}") if _shown else None,
+            control=f"{_kind}_copy_{_b}" if _shown else None,
+        ))  # fmt: skip
+    for _a in ("gen", "val", "copy"):
+        _shown = _a == "gen"
+        _DECLARED.append(Metric(
+            f"{_kind}_share_{_a}",
+            f"share of {_WORDS[_a]} images whose nearest of all training and test images is a training image, {_space}",
+            table=4 if _shown else None,
+            column=f"nearest in Tr, {'pixels' if _kind == 'pms' else 'features'}" if _shown else "",
+            floor=f"{_kind}_share_val" if _shown else None,
+            control=f"{_kind}_share_copy" if _shown else None,
+        ))  # fmt: skip
 
 METRICS: dict[str, Metric] = {metric.family: metric for metric in _DECLARED}
 
 TABLE_TITLES = {
     1: "Frechet distance of reconstructed and generated images to test images (lower is better)",
     2: "Precision and recall of generated images, PRD F_1/8 and F_8 (higher is better)",
-    4: "Memorisation: mean distance to the nearest training and test image (read Gen-Tr against Gen-Te)",
+    4: "Memorisation: mean distance to the nearest training and test image, and how often it is a training one",
 }
 
 

@@ -59,10 +59,22 @@ def cache(tmp_path, monkeypatch, dataset):
 def test_a_second_model_embeds_no_real_image(dataset, model):
     space = Counting()
     score_method(model, References(dataset, N, space), 0)
-    assert sorted(space.embedded) == [N] * 6  # generated, reconstructed, test, validation, two sets of training images
+    # generated, reconstructed, test, validation, two sets of training images, copies; then all training images
+    assert sorted(space.embedded) == [N] * 7 + [len(dataset.train)]
     space.embedded.clear()
     score_method(model, References(dataset, N, space), 0)
     assert space.embedded == [N, N]  # generated and reconstructed
+
+
+def test_copies_are_told_from_held_out_images(dataset):
+    """The paper's pair, Gen-Tr, sees a part of the training images and misses most copies; all of them are searched."""
+    references = References(dataset, 200, Counting())
+    scores = {score.family: score for score in references.floor()}
+    for kind in ("pms", "ims"):
+        held_out, copies = scores[f"{kind}_share_val"], scores[f"{kind}_share_copy"]
+        assert copies.value == 1 > held_out.value + 3 * held_out.se
+        assert scores[f"{kind}_copy_all"].value < 0.5 * scores[f"{kind}_val_all"].value
+        assert scores[f"{kind}_copy_tr"].value > 2 * scores[f"{kind}_copy_all"].value
 
 
 def test_the_validation_score_is_the_one_of_the_whole_evaluation(dataset, model):
