@@ -6,15 +6,17 @@ import os
 import re
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from benchmark.errors import FlexbenchError
+from benchmark.errors import FlexbenchError, unknown
 from benchmark.evaluation.metrics import DEFAULT_SPACE
 
-TABLES = ("1", "2", "4", "cost")
+TABLES = ("1", "2", "3", "4", "cost")
+STYLES = ("md", "csv", "latex", "html")
 
 
 class Main(click.Group):
@@ -40,6 +42,15 @@ def numbers(text: str) -> tuple[int, ...]:
             raise FlexbenchError(f"'{text}' is not a list of numbers such as 0,1,2 or 0-4.")
         found += span
     return tuple(dict.fromkeys(found))
+
+
+def words(text: str, valid: Sequence[str], kind: str) -> list[str]:
+    """'md,csv' -> ['md', 'csv'], each of them one of `valid`."""
+    found = list(dict.fromkeys(filter(None, (word.strip() for word in text.split(",")))))
+    for word in found or [text]:
+        if word not in valid:
+            raise unknown(kind, word, valid)
+    return found
 
 
 def several(*options: Any) -> Any:
@@ -215,39 +226,52 @@ def exit_code(words: list[str]) -> int:
 
 
 @main.command()
-@click.argument("name", metavar="[1|2|4|cost|all]", type=click.Choice([*TABLES, "all"]), default="all")
+@click.argument("name", metavar="[1|2|3|4|cost|all]", type=click.Choice([*TABLES, "all"]), default="all")
 @OUT
-@click.option("--format", "style", type=click.Choice(["md", "csv"]), default="md", show_default=True)
+@click.option(
+    "--format",
+    "styles",
+    default="md",
+    show_default=True,
+    metavar="STYLE,...",
+    help="md, csv, latex or html; several of them are written to files in OUT/tables.",
+)
 @click.option("--preset", help="Which preset's results, where there are several.")
 @click.option("--features", "space", help="Which feature space's results, where there are several.")
 @click.option("--images", type=int, help="Which number of scored images, where there are several.")
 @click.option("--published", is_flag=True, help="Below tables 1 and 2, how their order agrees with the paper's.")
-def table(name: str, out: Path, style: str, preset: str | None, space: str | None, images: int | None,
-          published: bool) -> None:  # fmt: skip
-    """Print the paper's tables of what has run: 1 Frechet distances, 2 precision/recall, 4 memorisation, and the cost.
+def table(name: str, out: Path, styles: str, published: bool, **which: Any) -> None:
+    """Make the paper's tables of what has run.
+
+    1 Frechet distances, 2 precision/recall, 3 distances against latent size, 4 memorisation, and what training cost.
 
     \b
     flexbench table
-    flexbench table 1 --format csv
+    flexbench table 1 --format latex
+    flexbench table all --format md,csv,latex,html
     flexbench table 1 --published
     """
+    from benchmark.reporting import formats
     from benchmark.reporting import published as paper
     from benchmark.reporting.collect import results, write_results
-    from benchmark.reporting.tables import cost, cost_text, make, to_text
+    from benchmark.reporting.tables import make_several
 
+    wanted = words(styles, STYLES, "format")
     if not out.is_dir():
         raise FlexbenchError(f"there is no folder '{out}'. Run something first, or give --out.")
-    frame = results(out)
-    if published and (style != "md" or name not in ("1", "2", "all")):
+    if published and (wanted != ["md"] or name not in ("1", "2", "all")):
         raise FlexbenchError("--published goes with tables 1 and 2, in Markdown: flexbench table 1 --published.")
-    for n in TABLES if name == "all" else [name]:
-        if n == "cost":
-            click.echo(cost_text(cost(frame, preset), style))
-        else:
-            click.echo(to_text(make(frame, int(n), preset, space, images), style))
-        if published and n in ("1", "2"):
-            click.echo(paper.to_markdown(paper.compare(frame, int(n), preset, space, images)))
-    click.echo(f"All scores: {write_results(out)}", err=True)
+    frame = results(out)
+    tables = make_several(frame, TABLES if name == "all" else [name], **which)
+    if len(wanted) > 1:
+        for path in formats.write(tables, wanted, out / "tables"):
+            click.echo(path)
+    else:
+        for number, made in tables.items():
+            click.echo(formats.to_text(made, *wanted))
+            if published and number in ("1", "2"):
+                click.echo(paper.to_markdown(paper.compare(frame, int(number), **which)))
+    click.echo(f"All scores: {write_results(out, frame)}", err=True)
 
 
 @main.command()

@@ -109,7 +109,7 @@ def is_run(source: Any) -> bool:
 
 
 def table(number: int = 1, out: str | Path = "results", **options: Any) -> pd.DataFrame:
-    """One of the paper's tables (1, 2 or 4) from what is on disk under `out`. Options as of `reporting.tables.make`."""
+    """One of the paper's tables (1 to 4) from what is on disk under `out`. Options as of `reporting.tables.make`."""
     from .reporting.collect import results
     from .reporting.tables import make
 

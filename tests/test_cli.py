@@ -85,7 +85,7 @@ def test_tables_show_every_model_and_the_floor(demo: Path, flexbench):
         for title in ("VAE", "WAE-GAN", "FlexAE", "FlexAE-SR", "real images"):
             assert f"\n| {title} |" in text
     csv = flexbench("table", "1", "--format", "csv", "--out", demo).output
-    assert csv.startswith("table,model,dataset,score,mean,std,seeds\n1,VAE,digits,Rec.,")
+    assert csv.startswith("table,model,dataset,score,mean,std,seeds,rank,mark\n1,VAE,digits,Rec.,")
 
 
 def test_table_imports_no_torch(demo: Path):

@@ -1,6 +1,11 @@
-"""Tables from fabricated rows: means, spread, best, floor, and what must not share a column."""
+"""Tables from fabricated rows: means, spread, order, floor, verdict, and what must not share a column."""
 
 from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,7 +13,10 @@ import pytest
 from benchmark.errors import FlexbenchError
 from benchmark.evaluation.metrics import METRICS
 from benchmark.reporting.collect import COLUMNS
-from benchmark.reporting.tables import cost, cost_text, make, to_text
+from benchmark.reporting.formats import to_text
+from benchmark.reporting.standings import standing
+from benchmark.reporting.tables import cost, make, make_several
+from tests import fabricated
 
 SPACE = "efficientnet_lite0@128"
 
@@ -33,31 +41,200 @@ def both(model: str, rec: float, gen: float, seed: int = 0, **more) -> list[dict
             row(model, "real_fd", 4.5, seed, **more)]  # fmt: skip
 
 
-GOLDEN = """\
-**Table 1.** Frechet distance of reconstructed and generated images to test images (lower is better)
-
-| model | mnist Rec. | mnist Gen. |
-|---|---:|---:|
-| VAE | 50.00 ± 1.41 | **60.00 ± 2.83** |
-| FLEXAE | **10.00** | 70.00 |
-| real images | 4.500 | 4.500 |
-
+CAPTION = """\
 Scores: gen_fd@efficientnet_lite0@128, rec_fd@efficientnet_lite0@128. 10,000 images each. Preset cpu; mnist m=32; \
-seeds 0, 1; checkpoint: last; commit 012345678. 'real images': training images in the model's place, the best that \
-can be expected.
+seeds 0, 1; checkpoint: last; commit 012345678. 'real images': real images that are not the test images, in the \
+model's place: the best that can be expected. Bold: the best mean and those not told apart from it: within \
+sqrt(s1² + s2²) of it, s being standard deviations over seeds (of a model with one seed: the column's median; without \
+any, only equal figures are not told apart). Underlined: the next one."""
+TITLE = "Frechet distance of reconstructed and generated images to test images (lower is better)"
+
+MARKDOWN = f"""\
+**Table 1.** {TITLE}
+
+| model | mnist Rec. | mnist Gen. | mean rank |
+|---|---:|---:|---:|
+| VAE | <ins>50.00 ± 1.41</ins> | **60.00 ± 2.83** | 1.5 |
+| FLEXAE | **10.00** | <ins>70.00</ins> | 1.5 |
+| real images | 4.500 | 4.500 | - |
+
+{CAPTION}
+"""
+
+LATEX = r"""\begin{table}
+\centering
+\caption{Table 1. TITLE. CAPTION}
+\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%
+\begin{tabular}{lrrr}
+\toprule
+\multicolumn{1}{c}{} & \multicolumn{2}{c}{mnist} & \multicolumn{1}{c}{} \\
+\cmidrule(lr){2-3}
+model & Rec. & Gen. & mean rank \\
+\midrule
+VAE & \underline{50.00 $\pm$ 1.41} & \textbf{60.00 $\pm$ 2.83} & 1.5 \\
+FLEXAE & \textbf{10.00} & \underline{70.00} & 1.5 \\
+\midrule
+real images & 4.500 & 4.500 & - \\
+\bottomrule
+\end{tabular}}
+\end{table}
+""".replace("TITLE", TITLE).replace("CAPTION", CAPTION.replace("_", r"\_").replace("²", "$^2$"))
+
+HTML = f"""\
+<table>
+<caption><b>Table 1.</b> {TITLE}</caption>
+<thead><tr><th scope="col">model</th><th scope="col">mnist Rec.</th><th scope="col">mnist Gen.</th>\
+<th scope="col">mean rank</th></tr></thead>
+<tbody>
+<tr><th scope="row">VAE</th><td data-value="50"><u>50.00 ± 1.41</u></td><td data-value="60"><b>60.00 ± 2.83</b></td>\
+<td data-value="1.5">1.5</td></tr>
+<tr><th scope="row">FLEXAE</th><td data-value="10"><b>10.00</b></td><td data-value="70"><u>70.00</u></td>\
+<td data-value="1.5">1.5</td></tr>
+</tbody>
+<tfoot>
+<tr><th scope="row">real images</th><td data-value="4.5">4.500</td><td data-value="4.5">4.500</td><td>-</td></tr>
+</tfoot>
+</table>
+<p>{CAPTION.replace("'", "&#x27;")}</p>
+"""
+
+CSV = """\
+table,model,dataset,score,mean,std,seeds,rank,mark
+1,VAE,mnist,Rec.,50.0,1.4142135623730951,2,2.0,second
+1,FLEXAE,mnist,Rec.,10.0,,1,1.0,best
+1,real images,mnist,Rec.,4.5,,1,,
+1,VAE,mnist,Gen.,60.0,2.8284271247461903,2,1.0,best
+1,FLEXAE,mnist,Gen.,70.0,,1,2.0,second
+1,real images,mnist,Gen.,4.5,,1,,
 """
 
 
-def test_golden_markdown():
+@pytest.mark.parametrize(("style", "expected"), [("md", MARKDOWN), ("latex", LATEX), ("html", HTML), ("csv", CSV)])
+def test_golden(style: str, expected: str):
     rows = [*both("flexae", 10, 70), *both("vae", 49, 58), *both("vae", 51, 62, seed=1)]
-    assert to_text(make(frame(*rows), 1), "md") == GOLDEN
+    assert to_text(make(frame(*rows), 1), style) == expected
 
 
-def test_csv_is_long_and_counts_seeds():
-    rows = [*both("vae", 49, 58), *both("vae", 51, 62, seed=1)]
-    lines = to_text(make(frame(*rows), 1), "csv").splitlines()
-    assert lines[0] == "table,model,dataset,score,mean,std,seeds"
-    assert lines[1].startswith("1,VAE,mnist,Rec.,50.0,1.41421") and lines[1].endswith(",2")
+HOSTILE = "<img src=x onerror=alert(1)> & 50% of_$a#{b}~^\\ | c"
+
+
+def test_what_a_title_holds_is_text_in_every_format():
+    table = make(frame(*both("a", 1, 2, title=HOSTILE), *both("b", 3, 4)), 1)
+    assert "<img" not in to_text(table, "html") and "&lt;img src=x" in to_text(table, "html")
+    assert "<img" not in to_text(table, "md") and "\\| c |" in to_text(table, "md")
+    assert r"$<$img src=x" in to_text(table, "latex") and r"50\% of\_\$a\#\{b\}" in to_text(table, "latex")
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex")
+def test_latex_compiles(tmp_path: Path):
+    rows = frame(*both("a", 1, 2, title=HOSTILE), *both("b", 3, 4), *both("b", 3, 4, latent_dim=64, variant="x"),
+                 *memorised("a"), *memorised("b"))  # fmt: skip
+    tables = "\n".join(to_text(table, "latex") for table in make_several(rows, ["1", "3", "4", "cost"]).values())
+    head = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}\begin{document}"
+    (tmp_path / "tables.tex").write_text(f"{head}\n{tables}\n\\end{{document}}")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert result.returncode == 0, result.stdout
+    assert (tmp_path / "tables.pdf").stat().st_size > 1000
+
+
+def scores(**values: list[float]) -> pd.DataFrame:
+    """Generation scores of several seeds, by model."""
+    return frame(*(r for m, vs in values.items() for seed, v in enumerate(vs) for r in both(m, 50, v, seed)))
+
+
+@pytest.mark.parametrize(
+    ("values", "best", "second"),
+    [
+        ({"a": [10, 11], "b": [20, 21], "c": [30, 31]}, {"A"}, "B"),
+        ({"a": [10, 14], "b": [13, 15], "c": [30, 31]}, {"A", "B"}, "C"),  # differ by 2, within hypot(2.8, 1.4)
+        ({"a": [10, 14], "b": [13.5], "c": [30, 31]}, {"A", "B"}, "C"),  # b gets the median spread, 1.8
+        ({"a": [10], "b": [10.001], "c": [30]}, {"A"}, "B"),  # nothing is known of the spread
+        ({"a": [10], "b": [10], "c": [30]}, {"A", "B"}, "C"),
+        ({"a": [10, 14], "b": [13, 15]}, set(), None),  # no one is ahead of anyone
+        ({"a": [10, 11]}, set(), None),
+    ],
+)
+def test_a_lead_within_the_seed_spread_is_no_win(values: dict, best: set[str], second: str | None):
+    order = standing(make(scores(**values), 1), ("mnist", "Gen."))
+    assert (set(order.best), order.second) == (best, second)
+
+
+def test_ranks_are_means_over_columns_and_ties_share_theirs():
+    rows = frame(*both("vae", 5, 6), *both("flexae", 5, 7), *both("wae-gan", 9, 8), row("ae-gmm", "gen_fd", 1))
+    lines = to_text(make(rows, 1), "md").splitlines()
+    ends = {line.split(" | ")[0].strip("| "): line.split(" | ")[-1].strip("| ") for line in lines if line[:2] == "| "}
+    assert ends == {"model": "mean rank", "VAE": "1.8", "WAE-GAN": "3.5", "AE-GMM": "-", "FLEXAE": "2.2",
+                    "real images": "-"}  # fmt: skip
+
+
+def memorised(model: str, share: float = 0.9, se: float = 0.01, seed: int = 0, **more) -> list[dict]:
+    """Table 4's rows of a model, with held-out images at 0.85 and noisy copies at 1."""
+    pixels = {"space": None, **more}
+    return [
+        row(model, "pms_gen_tr", 4.0, seed, **pixels), row(model, "pms_gen_te", 4.1, seed, **pixels),
+        row(model, "pms_gen_all", 3.5, seed, **pixels), row(model, "pms_val_all", 3.6, seed, **pixels),
+        row(model, "pms_share_gen", share, seed, se=se, **pixels),
+        row(model, "pms_share_val", 0.85, seed, se=0.01, **pixels),
+        row(model, "pms_share_copy", 1.0, seed, se=0.001, **pixels), row(model, "ims_gen_tr", 9.0, seed, **more),
+        row(model, "ims_share_gen", 0.84, seed, se=0.01, **more),
+        row(model, "ims_share_val", 0.85, seed, se=0.01, **more),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("share", "se", "verdict"),
+    [(0.86, 0.01, "no sign of it"), (0.89, 0.01, "no sign of it"), (0.90, 0.01, "memorises"),
+     (0.90, 0.03, "no sign of it"), (0.50, 0.01, "no sign of it")],
+)  # fmt: skip
+def test_the_verdict_on_memorising(share: float, se: float, verdict: str):
+    table = make(frame(*memorised("vae", share, se), *memorised("flexae", 0.85)), 4)
+    assert table.verdicts == {"mnist": {"VAE": verdict, "FLEXAE": "no sign of it"}}
+    assert f"| {share:.3f} | 9.000 | 0.840 | {verdict} |" in to_text(table, "md")
+    assert "3 standard errors" in table.caption
+
+
+def test_table_4_shows_what_copies_and_held_out_images_get():
+    table = make(frame(*memorised("vae")), 4)
+    assert table.frame.loc["noisy copies", ("mnist", "nearest in Tr, pixels")] == 1
+    assert table.frame.loc["real images", ("mnist", "PMS Gen-All")] == 3.6
+    assert table.models == ["VAE"]
+
+
+def test_results_without_the_test_of_memorising_have_no_verdict():
+    table = make(frame(row("vae", "pms_gen_tr", 4.0, space=None), row("vae", "pms_gen_te", 4.0, space=None)), 4)
+    assert table.verdicts == {} and list(table.frame.columns) == [("mnist", "PMS Gen-Tr"), ("mnist", "PMS Gen-Te")]
+
+
+def test_table_3_has_a_column_per_latent_size():
+    grid = [(m, d) for m in ("vae", "flexae") for d in (32, 128, 64)]
+    sizes = [r for m, d in grid for r in both(m, 5 + d, 6 + d, latent_dim=d, variant=f"{m}{d}")]
+    table = make(frame(*sizes, *both("vae", 1, 1, dataset="digits", latent_dim=16)), 3)
+    assert list(table.frame.index) == ["VAE", "FLEXAE", "real images"]
+    assert list(table.frame.columns) == [("mnist", f"{h} m={d}") for d in (32, 64, 128) for h in ("Rec.", "Gen.")]
+    assert table.frame.loc["FLEXAE", ("mnist", "Gen. m=64")] == 70
+    assert table.frame.loc["real images", ("mnist", "Gen. m=64")] == 4.5
+
+
+def test_table_3_of_one_size_says_what_to_run_and_is_left_out_of_all():
+    rows = frame(*both("vae", 5, 6))
+    with pytest.raises(FlexbenchError, match=r"mnist m=32.*--latent-dim 32,64,128"):
+        make(rows, 3)
+    assert list(make_several(rows, ["1", "3", "cost"])) == ["1", "cost"]
+
+
+def test_a_thousand_jobs_are_tabulated_without_torch(tmp_path: Path):
+    """That this is quick is shown by perf/tables.py."""
+    fabricated.jobs(tmp_path, 1000)
+    code = (
+        "import sys; from cli import main; main(['table', '1', '--out', sys.argv[1]], standalone_mode=False); "
+        "assert 'torch' not in sys.modules and 'mlflow' not in sys.modules and 'matplotlib' not in sys.modules"
+    )
+    text = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True
+    ).stdout
+    assert "| VAE | 5.500 ± 0.289 | 5.500 ± 0.289 |" in text
+    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 7 * 1000
 
 
 def test_higher_is_better_where_the_metric_says_so():
@@ -72,7 +249,7 @@ def test_neither_distance_of_memorisation_is_best():
 
 def test_ties_are_not_bold():
     text = to_text(make(frame(*both("vae", 5, 6), *both("flexae", 5, 7)), 1), "md")
-    assert "**5.000**" not in text and "**6.000**" in text
+    assert "**5.000**" not in text and "**6.000**" in text and "<ins>7.000</ins>" in text
 
 
 @pytest.mark.parametrize(
@@ -124,4 +301,4 @@ def test_every_metric_has_a_title_and_every_floor_exists():
 def test_cost_counts_each_job_once():
     spent = {"parameters": 1_000, "images_seen": 500, "optimizer_steps": 30, "train_flops": 2e12}
     rows = [*both("vae", 5, 6, **spent, train_seconds=10.0), *both("vae", 5, 6, seed=1, **spent, train_seconds=20.0)]
-    assert "| VAE | mnist | 1,000 | 500 | 30 | 2 | 15.0 |" in cost_text(cost(frame(*rows)), "md")
+    assert "| VAE | mnist | 1,000 | 500 | 30 | 0.6667 | 2 | 15.0 |" in to_text(cost(frame(*rows)), "md")

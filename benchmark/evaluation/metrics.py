@@ -70,6 +70,7 @@ METRICS: dict[str, Metric] = {metric.family: metric for metric in _DECLARED}
 TABLE_TITLES = {
     1: "Frechet distance of reconstructed and generated images to test images (lower is better)",
     2: "Precision and recall of generated images, PRD F_1/8 and F_8 (higher is better)",
+    3: "Frechet distance of reconstructed and generated images against the latent size m (lower is better)",
     4: "Memorisation: mean distance to the nearest training and test image, and how often it is a training one",
 }
 

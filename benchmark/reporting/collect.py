@@ -21,8 +21,8 @@ def results(out: Path) -> pd.DataFrame:
     return frame.sort_values(keys, kind="stable").reset_index(drop=True)
 
 
-def write_results(out: Path) -> Path:
-    """Rebuild results.csv atomically; FlexbenchError if the folder cannot be written."""
+def write_results(out: Path, frame: pd.DataFrame | None = None) -> Path:
+    """Rebuild results.csv atomically, from `frame` if it was just read; FlexbenchError if the folder is read-only."""
     path = ensure_dir(out) / "results.csv"
-    atomic_write(path, results(out).to_csv(index=False))
+    atomic_write(path, (results(out) if frame is None else frame).to_csv(index=False))
     return path

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-import numpy as np
 import pandas as pd
 
 from ..errors import FlexbenchError
 from ..evaluation.metrics import METRICS, TABLE_TITLES, Metric
 from ..registry import BUILT_IN
+from . import verdicts
 
 FLOOR = "real images"
+CONTROL = "noisy copies"
+BY_SIZE = 3  # the table that shows the scores of table 1 against the latent size
+COST_NAME = "cost"
 NOTHING = "nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke"
 BUILT_IN_ORDER = {name: i for i, name in enumerate(BUILT_IN)}
 
@@ -27,38 +31,106 @@ class Table:
     spread: pd.DataFrame
     count: pd.DataFrame
     better: dict[str, str | None]  # heading -> lower | higher | None
+    references: tuple[str, ...] = ()  # rows that are no models: they stand last and take part in no comparison
+    verdicts: dict[str, dict[str, str]] = field(default_factory=dict)  # dataset -> row -> words, see `verdicts`
+
+    @property
+    def models(self) -> list[str]:
+        """The rows that are models."""
+        return [row for row in self.frame.index if row not in self.references]
 
 
 def make(
     results: pd.DataFrame, number: int, preset: str | None = None, space: str | None = None, images: int | None = None
 ) -> Table:
-    """Table 1 (Frechet distances), 2 (precision and recall) or 4 (memorisation) of what has run.
+    """Table 1 (Frechet distances), 2 (precision and recall), 3 (1 against latent size) or 4 (memorisation).
 
     Rows of different presets, feature spaces or numbers of images are never put into one column: with several on
-    disk, `preset`, `space` or `images` chooses. Raises FlexbenchError when it must be chosen, or when nothing has run.
+    disk, `preset`, `space` or `images` chooses. Raises FlexbenchError when it must be chosen, when nothing has run,
+    and for table 3 when no dataset has results at two latent sizes.
     """
-    metrics = [m for m in METRICS.values() if m.table == number]
-    if not metrics:
+    if number not in TABLE_TITLES:
         raise FlexbenchError(f"there is no table {number}. Tables: {', '.join(map(str, TABLE_TITLES))}.")
+    metrics = [m for m in METRICS.values() if m.table == (1 if number == BY_SIZE else number)]
     rows = choose(results, metrics, preset, space, images)
-    models = model_cells(rows, metrics)
-    cells = pd.concat([models, floor_cells(rows, metrics)])
-    grouped = cells.groupby(["row", "dataset", "heading"], sort=False).value
-    columns = pd.MultiIndex.from_product([sorted(cells.dataset.unique()), [m.column for m in metrics]])
+    rows = at_several_sizes(rows) if number == BY_SIZE else rows
+    models = model_cells(rows, metrics, by_size=number == BY_SIZE)
+    references = {FLOOR: reference_cells(rows, FLOOR, {m.family: m.floor for m in metrics}, number == BY_SIZE),
+                  CONTROL: reference_cells(rows, CONTROL, {m.family: m.control for m in metrics}, False)}  # fmt: skip
+    references = {name: cells for name, cells in references.items() if len(cells)}
+    cells = pd.concat([models, *references.values()])
+    columns = pd.MultiIndex.from_tuples(
+        sorted({*zip(models.dataset, models.heading, strict=True)}, key=_place(metrics))
+    )
 
     def pivot(values: pd.Series) -> pd.DataFrame:
-        return values.unstack(["dataset", "heading"]).reindex(index=[*models.row.unique(), FLOOR], columns=columns)
+        return values.unstack(["dataset", "heading"]).reindex(index=[*models.row.unique(), *references],
+                                                              columns=columns)  # fmt: skip
 
-    better = {m.column: m.better for m in metrics}
-    return Table(number, TABLE_TITLES[number], caption(rows, metrics), pivot(grouped.mean()),
-                 pivot(grouped.std(ddof=1)), pivot(grouped.count()), better)  # fmt: skip
+    grouped = cells.groupby(["row", "dataset", "heading"], sort=False).value
+    better = {heading: METRICS[family].better for heading, family in zip(models.heading, models.family, strict=True)}
+    judged = verdicts.judge(models, rows) if any(m.control for m in metrics) else {}
+    words = [caption(rows, metrics), verdicts.RULE if judged else "", *map(REFERENCES.get, references)]
+    return Table(number, TABLE_TITLES[number], " ".join(filter(None, words)), pivot(grouped.mean()),
+                 pivot(grouped.std(ddof=1)), pivot(grouped.count()), better, tuple(references), judged)  # fmt: skip
+
+
+REFERENCES = {
+    FLOOR: f"'{FLOOR}': real images that are not the test images, in the model's place: the best that can be expected.",
+    CONTROL: f"'{CONTROL}': training images with noise of standard deviation 0.02: what memorising looks like.",
+}
+
+
+def _place(metrics: list[Metric]) -> Callable[[tuple[str, str]], tuple[str, int, int]]:
+    """Order of the columns: dataset, latent size where it is in the heading, then the order of the metrics."""
+    order = [m.column for m in metrics]
+
+    def key(column: tuple[str, str]) -> tuple[str, int, int]:
+        heading, _, size = column[1].partition(" m=")
+        return column[0], int(size or 0), order.index(heading)
+
+    return key
+
+
+def at_several_sizes(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of datasets that have results at two latent sizes or more; FlexbenchError where there are none."""
+    kept = rows[rows.groupby("dataset").latent_dim.transform("nunique") > 1]
+    if kept.empty:
+        only = ", ".join(sorted({f"{d} m={m}" for d, m in zip(rows.dataset, rows.latent_dim, strict=True)}))
+        raise OneSizeError(f"table {BY_SIZE} compares latent sizes, and there is only: {only}. "
+                           "Run several: flexbench run --latent-dim 32,64,128 ...")  # fmt: skip
+    return kept
+
+
+class OneSizeError(FlexbenchError):
+    """Every dataset has results at one latent size only."""
+
+
+def make_several(
+    results: pd.DataFrame, names: Sequence[str], preset: str | None = None, space: str | None = None,
+    images: int | None = None,
+) -> dict[str, Table | pd.DataFrame]:  # fmt: skip
+    """Tables by name, '1' to '4' and 'cost'. Of several, the one over latent sizes is left out where there is one size.
+
+    Raises what `make` and `cost` raise.
+    """
+    found: dict[str, Table | pd.DataFrame] = {}
+    for name in names:
+        try:
+            found[name] = (
+                cost(results, preset) if name == COST_NAME else make(results, int(name), preset, space, images)
+            )
+        except OneSizeError:
+            if len(names) == 1:
+                raise
+    return found
 
 
 def choose(
     results: pd.DataFrame, metrics: list[Metric], preset: str | None, space: str | None, images: int | None
 ) -> pd.DataFrame:
     """The rows that belong in one table, or a FlexbenchError if they may not stand side by side."""
-    families = {m.family for m in metrics} | {m.floor for m in metrics if m.floor}
+    families = {f for m in metrics for f in (m.family, m.floor, m.control) if f}
     rows = _one_of(results[results.family.isin(families)], "preset", preset, "--preset")
     of_pixels = rows.space.isna()  # such scores do not depend on the feature space
     rows = pd.concat([rows[of_pixels], _one_of(rows[~of_pixels], "space", space, "--features")])
@@ -68,17 +140,29 @@ def choose(
     return _ordered(rows[rows.protocol == rows.protocol.max()])
 
 
-def model_cells(rows: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
-    """The models' scores, with the `row` and `heading` where each stands."""
-    headings = {m.family: m.column for m in metrics}
-    models = rows[rows.family.isin(headings)]
-    return models.assign(row=row_labels(models), heading=models.family.map(headings))
+def model_cells(rows: pd.DataFrame, metrics: list[Metric], by_size: bool = False) -> pd.DataFrame:
+    """The models' scores, with the `row` and `heading` where each stands; the latent size is part of one of them."""
+    models = rows[rows.family.isin({m.family for m in metrics})]
+    return models.assign(row=row_labels(models, sized=not by_size), heading=headings(models, by_size))
 
 
-def floor_cells(rows: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
-    """The floor under each heading: one number per dataset, since real images do not depend on model or seed."""
-    floors = [rows[rows.family == m.floor].assign(row=FLOOR, heading=m.column) for m in metrics if m.floor]
-    return pd.concat(floors).drop_duplicates(["dataset", "heading"])
+def reference_cells(rows: pd.DataFrame, name: str, families: dict[str, str | None], by_size: bool) -> pd.DataFrame:
+    """The row `name` of what stands in a model's place: one number per column, the same for every model and seed.
+
+    `families` maps the family of a column to the one that has this number.
+    """
+    found = [
+        part.assign(row=name, heading=headings(part.assign(family=family), by_size))
+        for family, other in families.items()
+        if len(part := rows[rows.family == other])
+    ]
+    return pd.concat(found).drop_duplicates(["dataset", "heading"]) if found else rows.iloc[:0]
+
+
+def headings(rows: pd.DataFrame, by_size: bool) -> pd.Series:
+    """'Gen.', or with the latent size 'Gen. m=32'."""
+    names = rows.family.map(lambda family: METRICS[family].column)
+    return names + " m=" + rows.latent_dim.astype(str) if by_size else names
 
 
 def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
@@ -105,16 +189,17 @@ def _one_count(rows: pd.DataFrame, images: int | None) -> pd.DataFrame:
     return _one_of(rows, "n_images", images if rows.n_images.nunique() > 1 else None, "--images")
 
 
-def row_labels(models: pd.DataFrame) -> pd.Series:
-    """A model's title with its changed settings; with the latent size where a dataset has results at several.
+def row_labels(models: pd.DataFrame, sized: bool = True) -> pd.Series:
+    """A model's title with its changed settings; if `sized`, with the latent size where a dataset has several.
 
     What still differs in more than the seed (an edited file of the user's, say) gets its variant's hash: only
     repetitions are averaged.
     """
     labels = models.title + models.settings.fillna("").map(lambda s: f" [{s}]" if s else "")
-    several = models.groupby("dataset").latent_dim.transform("nunique") > 1
+    several = sized & (models.groupby("dataset").latent_dim.transform("nunique") > 1)
     labels = labels.where(~several, labels + " m=" + models.latent_dim.astype(str))
-    unclear = models.assign(label=labels).groupby(["label", "dataset"]).variant.transform("nunique") > 1
+    same = models.assign(label=labels).groupby(["label", "dataset", "latent_dim"])
+    unclear = same.variant.transform("nunique") > 1
     return labels.where(~unclear, labels + " #" + models.variant.astype(str).str[:4])
 
 
@@ -128,67 +213,15 @@ def caption(rows: pd.DataFrame, metrics: list[Metric]) -> str:
     commits = ", ".join(sorted({c[:9] + "+dirty" * c.endswith("+dirty") for c in rows.git.dropna()})) or "unknown"
     return (
         f"Scores: {', '.join(names)}. {counts} images each. Preset {', '.join(sorted(rows.preset.unique()))}; {sizes}; "
-        f"seeds {seeds}; checkpoint: {', '.join(sorted(rows.checkpoint.unique()))}; commit {commits}. "
-        f"'{FLOOR}': training images in the model's place, the best that can be expected."
+        f"seeds {seeds}; checkpoint: {', '.join(sorted(rows.checkpoint.unique()))}; commit {commits}."
     )
-
-
-def to_text(table: Table, style: str) -> str:
-    """The table as `md` (GitHub) or `csv` (long, with spread and count)."""
-    return {"md": to_markdown, "csv": to_csv}[style](table)
-
-
-def to_markdown(table: Table) -> str:
-    """A GitHub table; the best mean of a column is bold where the metric has a direction."""
-    lines = [f"**Table {table.number}.** {table.title}", ""]
-    datasets = list(dict.fromkeys(table.frame.columns.get_level_values(0)))
-    wide = len(table.better) > 4  # many headings: one table per dataset reads better
-    for group in [[d] for d in datasets] if wide else [datasets]:
-        columns = [c for c in table.frame.columns if c[0] in group]
-        header = [f"{d} {h}" if len(datasets) > 1 or not wide else h for d, h in columns]
-        lines += ["| model | " + " | ".join(header) + " |", "|---|" + "---:|" * len(columns)]
-        best = {c: best_row(table, c) for c in columns}
-        for row in table.frame.index:
-            cells = [f"**{cell(table, row, c)}**" if best[c] == row else cell(table, row, c) for c in columns]
-            lines.append(f"| {row} | " + " | ".join(cells) + " |")
-        lines.append("")
-    return "\n".join([*lines, table.caption, ""])
-
-
-def best_row(table: Table, column: tuple[str, str]) -> str | None:
-    """The model with the best mean, or None where no direction is better or no model is ahead in print."""
-    better = table.better[column[1]]
-    values = table.frame[column].drop(FLOOR).dropna().sort_values(ascending=better == "lower")
-    if better is None or len(values) < 2:
-        return None
-    first, second = values.index[:2]
-    return first if cell(table, first, column) != cell(table, second, column) else None
-
-
-def cell(table: Table, row: str, column: tuple[str, str]) -> str:
-    """'12.34' with ' ± 0.56' where there are several seeds, or a dash where nothing has run."""
-    value, spread = table.frame.loc[row, column], table.spread.loc[row, column]
-    if np.isnan(value):
-        return "-"
-    digits = 3 - min(3, len(str(int(abs(value)))) - 1)  # four significant digits, three decimals at most
-    return f"{value:.{digits}f}" + ("" if np.isnan(spread) else f" ± {spread:.{digits}f}")
-
-
-def to_csv(table: Table) -> str:
-    """Long form: table, model, dataset, score, mean, std, seeds."""
-    rows = [
-        {"table": table.number, "model": row, "dataset": d, "score": h, "mean": table.frame.loc[row, (d, h)],
-         "std": table.spread.loc[row, (d, h)], "seeds": table.count.loc[row, (d, h)]}
-        for row in table.frame.index
-        for d, h in table.frame.columns
-    ]  # fmt: skip
-    return pd.DataFrame(rows).to_csv(index=False)
 
 
 COST = {
     "parameters": ("parameters", "{:,.0f}"),
     "images_seen": ("images seen", "{:,.0f}"),
     "optimizer_steps": ("optimizer steps", "{:,.0f}"),
+    "step_flops": ("GFLOPs per step", "{:,.4g}"),
     "train_flops": ("training TFLOPs", "{:,.4g}"),
     "train_seconds": ("training seconds", "{:,.1f}"),
 }
@@ -203,21 +236,8 @@ def cost(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:
     if scored.empty:
         raise FlexbenchError(NOTHING)
     rows = _ordered(_one_of(scored, "preset", preset, "--preset"))
-    jobs = rows.drop_duplicates("hash").assign(train_flops=lambda r: r.train_flops / 1e12)
+    jobs = rows.drop_duplicates("hash").assign(
+        step_flops=lambda r: r.train_flops / r.step / 1e9, train_flops=lambda r: r.train_flops / 1e12
+    )
     jobs = jobs.assign(model=row_labels(jobs)).rename(columns={name: title for name, (title, _) in COST.items()})
     return jobs.groupby(["model", "dataset"], sort=False)[[title for title, _ in COST.values()]].mean()
-
-
-def cost_text(costs: pd.DataFrame, style: str) -> str:
-    """The cost table as `md` or `csv`."""
-    if style == "csv":
-        return costs.reset_index().to_csv(index=False)
-    lines = [
-        "**Cost of training.** Forward and backward passes of all phases; seconds of the machine that ran it",
-        "",
-    ]
-    lines += ["| model | dataset | " + " | ".join(costs.columns) + " |", "|---|---|" + "---:|" * len(costs.columns)]
-    for (model, dataset), row in costs.iterrows():
-        cells = [form.format(row[title]) for title, form in COST.values()]
-        lines.append(f"| {model} | {dataset} | " + " | ".join(cells) + " |")
-    return "\n".join([*lines, ""])

@@ -1,0 +1,168 @@
+"""A laid-out table as GitHub Markdown, LaTeX (booktabs), HTML or CSV. Imports no torch."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from ..files import atomic_write, ensure_dir
+from . import standings
+from .sheets import Cell, Grid, Sheet, cost_sheet, mark, sheet
+from .tables import Table
+
+
+def to_text(table: Table | pd.DataFrame, style: str) -> str:
+    """A table, or the frame of `tables.cost`, as `md`, `latex`, `html` or `csv`."""
+    is_cost = isinstance(table, pd.DataFrame)
+    if style == "csv":
+        return table.reset_index().to_csv(index=False) if is_cost else to_csv(table)
+    return STYLES[style](cost_sheet(table) if is_cost else sheet(table))
+
+
+# -- Markdown -----------------------------------------------------------------------------------------------------
+
+
+def to_markdown(page: Sheet) -> str:
+    """GitHub tables under a bold name."""
+    lines = [f"**{page.name}.** {page.title}", ""]
+    for grid in page.grids:
+        header = [f"{group} {heading}".strip() for group, heading in _groups(page, grid)]
+        lines += [_md_row(header), "|" + "---|" * grid.named + "---:|" * (len(header) - grid.named)]
+        lines += [_md_row(map(_md_cell, row)) for row in grid.rows]
+        lines.append("")
+    return "\n".join([*lines, *([page.caption, ""] if page.caption else [])])
+
+
+def _md_row(cells) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _md_cell(cell: Cell) -> str:
+    text = cell.text.replace("|", "\\|").replace("<", "&lt;")
+    return {"best": f"**{text}**", "second": f"<ins>{text}</ins>", "": text}[cell.mark]
+
+
+def _groups(page: Sheet, grid: Grid) -> list[tuple[str, str]]:
+    """The columns, without a group that would only repeat the one dataset of a table with a grid per dataset."""
+    lonely = len(page.grids) == 1 and len(grid.columns) > 6 and len({g for g, _ in grid.columns if g}) == 1
+    return [("" if lonely else group, heading) for group, heading in grid.columns]
+
+
+# -- LaTeX --------------------------------------------------------------------------------------------------------
+
+_TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "²": r"$^2$",
+        **{c: "\\" + c for c in "&%$#_{}"}}  # fmt: skip
+
+
+def tex(text: str) -> str:
+    """Text with what LaTeX reads as commands made harmless; '<' and '>' too, which old fonts lack."""
+    return re.sub(r"[\\~^±²&%$#_{}<>]", lambda m: _TEX.get(m[0], f"${m[0]}$"), text)
+
+
+def to_latex(page: Sheet) -> str:
+    """One `table` environment per grid, for a document that loads booktabs and graphicx; wide ones are shrunk."""
+    return "\n".join(_latex_grid(page, grid) for grid in page.grids)
+
+
+def _latex_grid(page: Sheet, grid: Grid) -> str:
+    columns = _groups(page, grid)
+    body = [_tex_row(map(_tex_cell, row)) for row in grid.rows]
+    if grid.references:
+        body.insert(len(body) - grid.references, r"\midrule")
+    return "\n".join([
+        r"\begin{table}", r"\centering",
+        r"\caption{" + tex(f"{page.name}. {page.title}. {page.caption}".strip()) + "}",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+        r"\begin{tabular}{" + "l" * grid.named + "r" * (len(columns) - grid.named) + "}", r"\toprule",
+        *_tex_header(columns), r"\midrule", *body, r"\bottomrule", r"\end{tabular}}", r"\end{table}", "",
+    ])  # fmt: skip
+
+
+def _tex_header(columns: list[tuple[str, str]]) -> list[str]:
+    """The headings, under the datasets where these are named."""
+    lines = []
+    if any(group for group, _ in columns):
+        spans = [(group, len(list(cells))) for group, cells in itertools.groupby(columns, key=lambda c: c[0])]
+        lines.append(_tex_row(rf"\multicolumn{{{n}}}{{c}}{{{tex(group)}}}" for group, n in spans))
+        ends = list(itertools.accumulate(n for _, n in spans))
+        lines += [rf"\cmidrule(lr){{{end - n + 1}-{end}}}" for (g, n), end in zip(spans, ends, strict=True) if g]
+    return [*lines, _tex_row(tex(heading) for _, heading in columns)]
+
+
+def _tex_row(cells) -> str:
+    return " & ".join(cells) + r" \\"
+
+
+def _tex_cell(cell: Cell) -> str:
+    text = tex(cell.text)
+    return {"best": rf"\textbf{{{text}}}", "second": rf"\underline{{{text}}}", "": text}[cell.mark]
+
+
+# -- HTML ---------------------------------------------------------------------------------------------------------
+
+
+def to_html(page: Sheet) -> str:
+    """A `<table>` per grid, everything escaped; cells carry the number they sort by."""
+    return "\n".join(_html_grid(page, grid) for grid in page.grids)
+
+
+def _html_grid(page: Sheet, grid: Grid) -> str:
+    header = "".join(f'<th scope="col">{html.escape(f"{group} {heading}".strip())}</th>'
+                     for group, heading in _groups(page, grid))  # fmt: skip
+    models = len(grid.rows) - grid.references
+    rows = ["<tr>" + "".join(map(_html_cell, row, range(len(row)))) + "</tr>" for row in grid.rows]
+    return "\n".join([
+        "<table>", f"<caption><b>{html.escape(page.name)}.</b> {html.escape(page.title)}</caption>",
+        f"<thead><tr>{header}</tr></thead>", "<tbody>", *rows[:models], "</tbody>",
+        *(["<tfoot>", *rows[models:], "</tfoot>"] if grid.references else []), "</table>",
+        *([f"<p>{html.escape(page.caption)}</p>"] if page.caption else []), "",
+    ])  # fmt: skip
+
+
+def _html_cell(cell: Cell, column: int) -> str:
+    text = html.escape(cell.text)
+    text = {"best": f"<b>{text}</b>", "second": f"<u>{text}</u>", "": text}[cell.mark]
+    if column == 0:
+        return f'<th scope="row">{text}</th>'
+    value = "" if cell.value is None else f' data-value="{cell.value:.10g}"'
+    return f"<td{value}>{text}</td>"
+
+
+STYLES: dict[str, Callable[[Sheet], str]] = {"md": to_markdown, "latex": to_latex, "html": to_html}
+
+
+# -- CSV ----------------------------------------------------------------------------------------------------------
+
+
+def to_csv(table: Table) -> str:
+    """Long form: table, model, dataset, score, mean, std, seeds, rank (1 is best), mark (best, second); in table 4
+    the verdict too."""
+    rows = []
+    for dataset, heading in table.frame.columns:
+        order = standings.standing(table, (dataset, heading))
+        for row in table.frame.index:
+            mean, std, seeds = (part.loc[row, (dataset, heading)] for part in (table.frame, table.spread, table.count))
+            rank = None if order.ranks is None else order.ranks.get(row)
+            verdict = table.verdicts.get(dataset, {}).get(row, "")
+            rows.append((table.number, row, dataset, heading, mean, std, seeds, rank, mark(order, row), verdict))
+    names = ["table", "model", "dataset", "score", "mean", "std", "seeds", "rank", "mark", "verdict"]
+    frame = pd.DataFrame(rows, columns=names)
+    return (frame if table.verdicts else frame.drop(columns="verdict")).to_csv(index=False)
+
+
+SUFFIXES = {"md": "md", "csv": "csv", "latex": "tex", "html": "html"}
+
+
+def write(tables: Mapping[str, Table | pd.DataFrame], styles: Iterable[str], folder: Path) -> list[Path]:
+    """Write each table in each style to `table<name>.<suffix>` in a folder; returns the paths."""
+    ensure_dir(folder)
+    paths = []
+    for (name, table), style in itertools.product(tables.items(), styles):
+        paths.append(folder / f"table{name if name.isdigit() else '-' + name}.{SUFFIXES[style]}")
+        atomic_write(paths[-1], to_text(table, style))
+    return paths

@@ -1,0 +1,36 @@
+"""Does a model memorise? A plain verdict per model from the scores of table 4. Imports no torch."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+SURE = 3.0  # standard errors: exceeded by chance once in about 700 tests
+YES, NO = "memorises", "no sign of it"
+RULE = (
+    f"Verdict: '{YES}' where the nearest real image is a training image more often than it is for held-out images, in "
+    f"pixels or in features, by more than {SURE:g} standard errors of the difference; else '{NO}'."
+)
+SHARES = {"pms_share_gen": "pms_share_val", "ims_share_gen": "ims_share_val"}  # of generated and of held-out images
+
+
+def judge(models: pd.DataFrame, rows: pd.DataFrame) -> dict[str, dict[str, str]]:
+    """Dataset -> row -> verdict. `models` are the rows of models, with their `row`; `rows` hold the controls too.
+
+    What was scored before these shares were measured has none. Values and errors of several seeds are averaged: the
+    errors too, since all seeds meet the same real images.
+    """
+    verdicts: dict[str, dict[str, str]] = {}
+    for (dataset, row, family), group in models[models.family.isin(SHARES)].groupby(["dataset", "row", "family"]):
+        control = rows[(rows.dataset == dataset) & (rows.family == SHARES[family])]
+        if len(control):
+            found = excess(group.value.mean(), group.se.mean(), control.value.iloc[0], control.se.iloc[0]) > SURE
+            before = verdicts.setdefault(dataset, {}).get(row)
+            verdicts[dataset][row] = YES if found or before == YES else NO
+    return verdicts
+
+
+def excess(share: float, se: float, control: float, control_se: float) -> float:
+    """By how many standard errors of the difference one share is above another."""
+    return (share - control) / math.hypot(se, control_se)
