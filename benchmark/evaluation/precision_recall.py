@@ -56,11 +56,16 @@ def precision_recall(
 
     Raises FlexbenchError for shapes that differ, too few images or runs, and features that are not finite.
     """
+    import sklearn.cluster  # noqa: F401  before the limit below, which holds for libraries that are loaded
+    from threadpoolctl import threadpool_limits
+
     _check(generated, reference, runs, clusters)
     joint = np.concatenate([generated, reference]).astype(np.float64, copy=False)
     if components is not None and joint.shape[1] > components:
         joint = _principal_scores(joint, components)
-    histograms = np.stack([_histograms(joint, clusters, derive(seed, "prd", run)) for run in range(runs)])
+    # One thread: the order of parallel sums can change the result, and these small problems gain nothing from more.
+    with threadpool_limits(1):
+        histograms = np.stack([_histograms(joint, clusters, derive(seed, "prd", run)) for run in range(runs)])
     precision, recall = _curves(histograms[:, 0], histograms[:, 1])
     (p, p_se), (r, r_se) = (_max_f(precision, recall, beta) for beta in (1 / 8, 8))
     return PRD(precision_f1_8=p, recall_f8=r, precision_se=p_se, recall_se=r_se)
@@ -100,11 +105,9 @@ def _principal_scores(x: np.ndarray, components: int) -> np.ndarray:
 def _histograms(joint: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     """One clustering of the pooled features [2N, d] -> cluster frequencies [2, clusters]: generated, reference."""
     from sklearn.cluster import MiniBatchKMeans
-    from threadpoolctl import threadpool_limits
 
     kmeans = MiniBatchKMeans(clusters, n_init=10, random_state=seed % 2**32)
-    # One thread: the order of parallel sums can change the result, and these small problems gain nothing from more.
-    with threadpool_limits(1), warnings.catch_warnings():
+    with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*memory leak on Windows with MKL")
         labels = kmeans.fit(joint).labels_
     halves = labels.reshape(2, -1)
