@@ -131,6 +131,12 @@ def main() -> None:
 
 @main.command()
 @GRID
+@click.option(
+    "--score-every",
+    type=int,
+    metavar="STEPS",
+    help="Score the distances in training too, every so many steps: for curves and 'table --select'.",
+)
 def run(dry_run: bool, **options: Any) -> None:
     """Train and score every model on every dataset, latent size and seed.
 
@@ -239,8 +245,23 @@ def exit_code(words: list[str]) -> int:
 @click.option("--preset", help="Which preset's results, where there are several.")
 @click.option("--features", "space", help="Which feature space's results, where there are several.")
 @click.option("--images", type=int, help="Which number of scored images, where there are several.")
+@click.option(
+    "--select",
+    "rule",
+    default="last",
+    show_default=True,
+    metavar="RULE",
+    help="Checkpoint: last, best_val or oracle (best on test), where 'run --score-every' scored several.",
+)
+@click.option(
+    "--budget-by",
+    type=click.Choice(["steps", "flops"]),
+    default="steps",
+    show_default=True,
+    help="flops: of each model the last scored checkpoint that the cheapest model's compute allows.",
+)
 @click.option("--published", is_flag=True, help="Below tables 1 and 2, how their order agrees with the paper's.")
-def table(name: str, out: Path, styles: str, published: bool, **which: Any) -> None:
+def table(name: str, out: Path, styles: str, rule: str, budget_by: str, published: bool, **which: Any) -> None:
     """Make the paper's tables of what has run.
 
     1 Frechet distances, 2 precision/recall, 3 distances against latent size, 4 memorisation, and what training cost.
@@ -262,7 +283,8 @@ def table(name: str, out: Path, styles: str, published: bool, **which: Any) -> N
     if published and (wanted != ["md"] or name not in ("1", "2", "all")):
         raise FlexbenchError("--published goes with tables 1 and 2, in Markdown: flexbench table 1 --published.")
     frame = results(out)
-    tables = make_several(frame, TABLES if name == "all" else [name], **which)
+    rule = budget_by if budget_by == "flops" else rule
+    tables = make_several(frame, TABLES if name == "all" else [name], rule=rule, **which)
     if len(wanted) > 1:
         for path in formats.write(tables, wanted, out / "tables"):
             click.echo(path)

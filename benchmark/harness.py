@@ -8,8 +8,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from .optim import Optimizers, all_finite
 from .seeding import derive, seed_everything
 
 log = logging.getLogger(__name__)
+Accounts = list[dict[str, Any]]  # what each phase cost, see training.json
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Watch:
     log_every: int = 50  # steps per row of train.jsonl
     report: Callable[[dict[str, Any]], None] = lambda row: None  # gets each row as it is written
     stop: Callable[[], bool] = lambda: False  # asked after every step; True: save a checkpoint and raise Interrupted
+    score_every: int | None = None  # steps between snapshots in the last phase of training
+    snapshot: Callable[[Method, int, Accounts], None] = lambda method, step, accounts: None  # see `take_snapshot`
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ class Progress:
     inputs: str = ""  # hash of what the phase trains on, where it is not the images themselves
     sums: dict[str, Tensor] = field(default_factory=dict)  # losses since the last row of the log
     counts: dict[str, int] = field(default_factory=dict)  # how many steps gave each of them
-    accounts: list[dict[str, Any]] = field(default_factory=list)  # one per finished phase: what it cost
+    accounts: Accounts = field(default_factory=list)  # one per finished phase
 
 
 def train(
@@ -98,8 +101,9 @@ def train(
 
     progress, state = restore(run, names)
     truncate_log(folder / "train.jsonl", progress)
-    for phase in phases[names.index(progress.phase) :]:
-        account = run_fit(run, phase) if isinstance(phase, Fit) else run_train(run, phase, progress, state)
+    for number, phase in enumerate(phases[names.index(progress.phase) :], names.index(progress.phase) + 1):
+        later = phases[number:]
+        account = run_fit(run, phase) if isinstance(phase, Fit) else run_train(run, phase, progress, state, later)
         accounts = [*progress.accounts, {"name": phase.name, **account}]
         state = None
         if phase is not phases[-1]:
@@ -122,8 +126,13 @@ def run_fit(run: Run, phase: Fit) -> dict[str, Any]:
     return {"images": len(run.rows), "seconds": time.perf_counter() - started}
 
 
-def run_train(run: Run, phase: Train, progress: Progress, state: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The training loop; `state` is what a checkpoint within this phase held. Returns what the phase cost."""
+def run_train(
+    run: Run, phase: Train, progress: Progress, state: Mapping[str, Any] | None, later: Sequence[Train | Fit] = ()
+) -> dict[str, Any]:
+    """The training loop; `state` is what a checkpoint within this phase held. Returns what the phase cost.
+
+    `later` are the phases that follow: with fits alone, snapshots can be taken of this one.
+    """
     config, method, watch = run.config, run.method, run.watch
     rows = phase_rows(run, phase)
     method.train()
@@ -138,6 +147,7 @@ def run_train(run: Run, phase: Train, progress: Progress, state: Mapping[str, An
     progress.inputs = inputs
     flops = flops_of_one_step(run, phase, rows)
     clock = Clock(progress.seconds, watch)
+    every = watch.score_every if all(isinstance(p, Fit) for p in later) else None
 
     while progress.step < phase.steps:
         run.seed("noise", phase.name, progress.step)
@@ -152,6 +162,10 @@ def run_train(run: Run, phase: Train, progress: Progress, state: Mapping[str, An
         if progress.step % watch.log_every == 0 or progress.step == phase.steps:
             check_finite(run, progress, opt)
             watch.report(write_row(run, phase, progress))
+        if every and progress.step % every == 0 and progress.step < phase.steps:
+            check_finite(run, progress, opt)
+            with clock.paused():
+                take_snapshot(run, progress, average, cost(progress, batches.size, opt, flops))
         stopping = watch.stop()
         if stopping or clock.checkpoint_due(progress.step):
             check_finite(run, progress, opt)
@@ -161,8 +175,28 @@ def run_train(run: Run, phase: Train, progress: Progress, state: Mapping[str, An
             raise Interrupted(f"stopped at step {progress.step} of phase '{phase.name}'")
 
     average.apply(method)
-    return {"steps": phase.steps, "images": progress.drawn * batches.size, "optimizer_steps": dict(opt.steps),
-            "flops_per_step": flops, "seconds": clock.seconds()}  # fmt: skip
+    return cost(progress, batches.size, opt, flops)
+
+
+def cost(progress: Progress, batch_size: int, opt: Optimizers, flops: int) -> dict[str, Any]:
+    """What a phase of training has cost so far."""
+    return {"steps": progress.step, "images": progress.drawn * batch_size, "optimizer_steps": dict(opt.steps),
+            "flops_per_step": flops, "seconds": progress.seconds}  # fmt: skip
+
+
+def take_snapshot(run: Run, progress: Progress, average: Average, account: dict[str, Any]) -> None:
+    """Show the watch the model as it would be if training ended now: averaged weights, and the fits that follow.
+
+    It gets a copy in eval mode, the step, and what all phases have cost. The run itself is not touched: its random
+    draws are functions of the step.
+    """
+    twin = run.config.build(type(run.method)).to(run.device)
+    twin.load_state_dict(average.state or run.method.state_dict())
+    accounts = [*progress.accounts, {"name": progress.phase, **account}]
+    phases = twin.phases(run.config.budget)
+    for fit in phases[len(accounts) :]:
+        accounts.append({"name": fit.name, **run_fit(replace(run, method=twin), fit)})
+    run.watch.snapshot(twin.eval(), progress.step, accounts)
 
 
 def check_names(names: list[str]) -> list[str]:
@@ -247,6 +281,13 @@ class Clock:
         yield
         self._last = time.perf_counter()
         self._cost = self._last - started
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Around what is no training."""
+        started = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - started
 
     def checkpoint_due(self, step: int) -> bool:
         """By count or by time, whichever comes first; by time at most a twentieth of the run goes into writing."""

@@ -171,14 +171,7 @@ class Job:
     def cost(self) -> dict[str, Any]:
         """What training cost, for the result rows."""
         training = read_json(self.folder / "training.json")
-        phases = training["phases"]
-        return {
-            "images_seen": sum(p["images"] for p in phases),
-            "optimizer_steps": sum(sum(p.get("optimizer_steps", {}).values()) for p in phases),
-            "train_seconds": round(sum(p["seconds"] for p in phases), 3),
-            "parameters": training["parameters"],
-            "train_flops": float(sum(p.get("flops_per_step", 0) * p.get("steps", 0) for p in phases)),
-        }
+        return cost_of(training["phases"], training["parameters"])
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -203,6 +196,17 @@ class Job:
                     waiting()
                 fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def cost_of(phases: list[dict[str, Any]], parameters: int) -> dict[str, Any]:
+    """The part of a result row that says what training cost, from the accounts of its phases."""
+    return {
+        "images_seen": sum(p["images"] for p in phases),
+        "optimizer_steps": sum(sum(p.get("optimizer_steps", {}).values()) for p in phases),
+        "train_seconds": round(sum(p["seconds"] for p in phases), 3),
+        "parameters": parameters,
+        "train_flops": float(sum(p.get("flops_per_step", 0) * p.get("steps", 0) for p in phases)),
+    }
 
 
 def find_jobs(out: Path) -> list[Job]:

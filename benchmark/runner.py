@@ -56,6 +56,7 @@ class Request:
     inception_weights: str | None = None
     checkpoint_seconds: float = 60.0
     checkpoint_steps: int | None = None
+    score_every: int | None = None  # steps between snapshots whose distances are scored; None: only the last
     force: bool = False
     retry_failed: bool = False
 
@@ -108,12 +109,13 @@ def check(request: Request) -> None:
         if not 1 <= dim <= 4096:
             raise FlexbenchError(f"latent size {dim} is not valid; it must be 1 to 4096, e.g. --latent-dim 32,64.")
     most = os.cpu_count() or 1
-    for name, least, greatest in (("jobs", 1, 64), ("threads", 1, most), ("checkpoint_steps", 1, None),
-                                  ("checkpoint_seconds", 0, None), ("images", 1, None)):  # fmt: skip
+    at_least = {"checkpoint_steps": 1, "checkpoint_seconds": 0, "score_every": 1, "images": 1}
+    limits = {"jobs": (1, 64), "threads": (1, most), **{name: (least, None) for name, least in at_least.items()}}
+    for name, (least, greatest) in limits.items():
         value = getattr(request, name)
         if value is not None and (value < least or (greatest and value > greatest)):
-            limits = f"{least} to {greatest}" if greatest else f"at least {least}"
-            raise FlexbenchError(f"--{name.replace('_', '-')} {value} is not valid; it must be {limits}.")
+            wanted = f"{least} to {greatest}" if greatest else f"at least {least}"
+            raise FlexbenchError(f"--{name.replace('_', '-')} {value} is not valid; it must be {wanted}.")
     preset(request.preset)
     choose_device(request.device)
     ensure_dir(request.out)

@@ -9,6 +9,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypedDict
 
+LAST = "last"  # the checkpoint at the end of training
+
 
 class ResultRow(TypedDict):
     """One row of metrics.jsonl and of results.csv: one score of one checkpoint of one job. It stands alone."""
@@ -23,8 +25,8 @@ class ResultRow(TypedDict):
     settings: str  # the model's knobs that differ from their defaults, e.g. "beta=2.0"
     hash: str  # of the job's configuration
     variant: str  # the same without the seed: rows that share it are repetitions
-    checkpoint: str  # "last"
-    step: int  # outer steps of the last phase
+    checkpoint: str  # "last", or "step 500" for a snapshot
+    step: int  # outer steps of the last phase of training
     metric: str  # full name with the protocol, e.g. "gen_fd10k_test@efficientnet_lite0@128"
     family: str  # e.g. "gen_fd"
     value: float

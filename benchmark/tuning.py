@@ -23,6 +23,7 @@ from .files import atomic_write
 from .job import Job
 from .registry import Registry
 from .runner import Request, check_models, expand
+from .schema import LAST
 
 FAMILY = "gen_fd_val"
 
@@ -122,7 +123,7 @@ def scores(tries: Sequence[Try], space: str) -> tuple[float | None, ...]:
 
 def _validation_scores(job: Job, space: str) -> dict[tuple[int, int], float]:
     """A job's scores against validation images, by version of the protocol and number of images."""
-    rows = [row for row in job.rows if row["family"] == FAMILY and row["space"] == space]
+    rows = [row for row in job.rows if row["family"] == FAMILY and row["space"] == space and row["checkpoint"] == LAST]
     return {(row["protocol"], row["n_images"]): row["value"] for row in rows}
 
 

@@ -13,6 +13,7 @@ import signal
 import sys
 import traceback
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +22,8 @@ from .device import choose_device, settle
 from .errors import DivergedError, FlexbenchError, Interrupted
 from .evaluation.metrics import PROTOCOL
 from .files import read_json, write_json
-from .job import EvaluationConfig, Job
-from .schema import provenance
+from .job import EvaluationConfig, Job, cost_of
+from .schema import LAST, provenance
 from .tracking import NoTracker, make_tracker
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class WorkerOptions:
     inception_weights: str | None
     checkpoint_seconds: float
     checkpoint_steps: int | None
+    score_every: int | None
 
 
 def main(arguments: list[str]) -> int:
@@ -154,6 +156,7 @@ class Worker:
             watch = Watch(
                 self.options.checkpoint_seconds, self.options.checkpoint_steps, log_interval(self.job.config),
                 report, lambda: self.stopping or os.getppid() != self.options.parent,
+                self.options.score_every, self._score_snapshot,
             )  # fmt: skip
             self.training = True
             method = train(self.job.config, self.method_class, self.dataset.train, self.job.folder, self.device, watch)
@@ -184,20 +187,37 @@ class Worker:
         write_json(self.job.folder / "health.json", figures)
         self.tracker.log({f"health/{name}": value for name, value in figures.items()}, 0)
 
+    @cached_property
+    def references(self) -> Any:
+        """The real images that scores compare with."""
+        from .evaluation.evaluator import References
+
+        return References(self.dataset, self.evaluation.images, self.space)
+
     def _score(self, method: Any) -> None:
         """Score, and record the rows."""
-        from .evaluation.evaluator import References, score_method, score_validation
+        from .evaluation.evaluator import score_method, score_validation
 
         doing = f"scoring up to {self.evaluation.images:,} images of each kind in {self.space.name}"
         log.info("%s", doing)
         print(f"{self.job.label}: {doing}", file=sys.stderr, flush=True)
-        references = References(self.dataset, self.evaluation.images, self.space)
         score = score_method if self.evaluation.scores == "all" else score_validation
-        scores = score(method, references, self.job.config.seed)
-        shared = row_head(self.job, self.method_class, self.session)
-        rows = [{**shared, **asdict(score), **self.job.cost} for score in scores]
-        self.job.record(rows)
-        self.tracker.log({s.metric: s.value for s in scores}, rows[0]["step"])
+        step = read_json(self.job.folder / "training.json")["phases"][-1].get("steps", self.job.config.train.steps)
+        self._record(score(method, self.references, self.job.config.seed), LAST, step, self.job.cost)
+
+    def _score_snapshot(self, method: Any, step: int, accounts: list[dict[str, Any]]) -> None:
+        """Record the distances of a model that is still in training."""
+        from .evaluation.evaluator import score_snapshot
+        from .networks import count_parameters
+
+        scores = score_snapshot(method, self.references, self.job.config.seed)
+        self._record(scores, f"step {step}", step, cost_of(accounts, count_parameters(method)))
+
+    def _record(self, scores: list[Any], checkpoint: str, step: int, cost: dict[str, Any]) -> None:
+        """Write scores to disk and to the tracker."""
+        head = row_head(self.job, self.method_class, self.session, checkpoint, step)
+        self.job.record([{**head, **asdict(score), **cost} for score in scores])
+        self.tracker.log({score.metric: score.value for score in scores}, step)
 
     def _start_tracking(self) -> None:
         c = self.job.config
@@ -223,14 +243,13 @@ def log_to(path: Path) -> None:
     log.setLevel(logging.INFO)
 
 
-def row_head(job: Job, method: type[Method], session: dict[str, Any]) -> dict[str, Any]:
-    """The part of a result row that says which job it is of, and by which code it was scored."""
+def row_head(job: Job, method: type[Method], session: dict[str, Any], checkpoint: str, step: int) -> dict[str, Any]:
+    """The part of a result row that says which job and checkpoint it is of, and by which code it was scored."""
     c = job.config
-    steps = read_json(job.folder / "training.json")["phases"][-1].get("steps", c.train.steps)
     return {
         "protocol": PROTOCOL, "model": c.model, "title": method.title or c.model, "dataset": c.data["name"],
         "latent_dim": c.latent_dim, "seed": c.seed, "preset": c.preset, "settings": c.settings(method),
-        "hash": c.hash, "variant": c.variant, "checkpoint": "last", "step": steps,
+        "hash": c.hash, "variant": c.variant, "checkpoint": checkpoint, "step": step,
         "dataset_hash": session["dataset_hash"], "git": session["git"],
     }  # fmt: skip
 

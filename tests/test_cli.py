@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -70,6 +71,23 @@ def test_a_trained_model_is_scored_in_another_space_without_training(flexbench, 
     refused = flexbench("table", "1", "--out", tmp_path)
     assert refused.exit_code == 2 and "--images" in refused.output
     assert flexbench("table", "1", "--out", tmp_path, "--images", "50").exit_code == 0
+
+
+def test_scores_in_training_leave_the_last_ones_alone(flexbench, tmp_path: Path):
+    words = ["run", "--models", "ae-gmm", *SMALL, "--no-tracking"]
+    assert flexbench(*words, "--out", tmp_path / "plain").exit_code == 0
+    assert flexbench(*words, "--out", tmp_path / "followed", "--score-every", "10").exit_code == 0
+    plain, followed = (pd.read_csv(tmp_path / name / "results.csv") for name in ("plain", "followed"))
+    values = ["metric", "value", "step"]
+    pd.testing.assert_frame_equal(followed[followed.checkpoint == "last"][values].reset_index(drop=True), plain[values])
+    early = followed[followed.checkpoint != "last"]
+    assert sorted(zip(early.step, early.family, strict=True)) == [
+        (step, family) for step in (10, 20) for family in ("gen_fd", "gen_fd_val", "rec_fd")
+    ]
+    spent = followed[followed.family == "gen_fd"].set_index("step").train_flops
+    assert spent[10] * 3 == spent[20] * 1.5 == spent[30]
+    for option in (["--select", "best_val"], ["--select", "oracle"], ["--budget-by", "flops"]):
+        assert "| AE+GMM |" in flexbench("table", "1", *option, "--out", tmp_path / "followed").output
 
 
 def test_dry_run_shows_the_jobs_and_writes_none(flexbench, tmp_path: Path):
@@ -275,6 +293,9 @@ BAD = {
     "against what": (["evaluate", "."], ["--dataset"]),
     "empty": (["table", "--out", "/nowhere"], ["/nowhere"]),
     "published": (["table", "4", "--published", "--out", "."], ["tables 1 and 2", "flexbench table 1 --published"]),
+    "format": (["table", "1", "--format", "md,pdf", "--out", "."], ["'pdf'", "latex"]),
+    "selection": (["table", "1", "--select", "best", "--out", "."], ["'best'", "best_val"]),
+    "snapshots": (["run", "--models", "vae", *SMALL, "--score-every", "0"], ["--score-every 0", "at least 1"]),
     "nothing to tune": (["tune", "--models", "flexae", *SMALL], ["'flexae'", "open setting", "flexbench ls models -v"]),
     "tune and set": (["tune", "--models", "vae", *SMALL, "--set", "vae.decoder_variance=1"],
                      ["'vae.decoder_variance'", "leave it out"]),

@@ -186,6 +186,61 @@ def damage(path):
     path.write_bytes(path.read_bytes()[:-100])
 
 
+# -- snapshots ----------------------------------------------------------------------------------------------------
+
+
+class Fitted(Averaged):
+    """Averaged weights, and a fit after training that draws from a global generator."""
+
+    name = "fitted"
+
+    def __init__(self, data, config):
+        super().__init__(data, config)
+        self.register_buffer("fitted", torch.zeros(DIM))
+
+    def phases(self, budget):
+        return [*super().phases(budget), Fit("fit", self.fit)]
+
+    def fit(self, images):
+        self.fitted.copy_(torch.cat([self.encode(x) for x in images]).mean(0) + torch.randn(DIM))
+
+
+def snapshots(method, folder, every, **how):
+    """Train with snapshots; returns (step, weights, accounts) of each."""
+    taken = []
+
+    def snapshot(twin, step, accounts):
+        assert not twin.training
+        torch.rand(3), np.random.rand(3)
+        taken.append((step, {k: v.clone() for k, v in twin.state_dict().items()}, accounts))
+
+    go(method, folder, score_every=every, snapshot=snapshot, **how)
+    return taken
+
+
+@pytest.mark.parametrize("method", RESUMABLE)
+def test_snapshots_leave_the_run_alone(method, whole, tmp_path):
+    taken = snapshots(method, tmp_path, 3)
+    assert [step for step, *_ in taken] == [3, 6, 9]  # in the last phase of training alone; the end is no snapshot
+    assert result(tmp_path) == whole[method]
+
+
+@pytest.mark.parametrize("method", [Toy, Averaged, Fitted])
+def test_a_snapshot_is_what_a_shorter_run_ends_with(method, tmp_path):
+    for step, weights, accounts in snapshots(method, tmp_path / "long", 4):
+        short = go(method, tmp_path / f"{step}", config=job(method, steps=step)).state_dict()
+        assert weights.keys() == short.keys()
+        assert all(torch.equal(weights[name], short[name]) for name in short)
+        spent = [{k: v for k, v in a.items() if k != "seconds"} for a in accounts]
+        assert spent == result(tmp_path / f"{step}")[2]["phases"]
+
+
+def test_a_resumed_run_takes_the_snapshots_that_are_left(tmp_path):
+    with pytest.raises(Crash):
+        snapshots(Toy, tmp_path, 3, crash_at=7, checkpoint_steps=4)
+    assert [step for step, *_ in snapshots(Toy, tmp_path, 3)] == [6, 9]
+
+
 # -- resuming -----------------------------------------------------------------------------------------------------
 
 CUTS = [(method, cut) for method in RESUMABLE for cut in (1, 3, 5, 9, 10)]

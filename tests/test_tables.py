@@ -12,6 +12,7 @@ import pytest
 
 from benchmark.errors import FlexbenchError
 from benchmark.evaluation.metrics import METRICS
+from benchmark.reporting import selection
 from benchmark.reporting.collect import COLUMNS
 from benchmark.reporting.formats import to_text
 from benchmark.reporting.standings import standing
@@ -43,7 +44,7 @@ def both(model: str, rec: float, gen: float, seed: int = 0, **more) -> list[dict
 
 CAPTION = """\
 Scores: gen_fd@efficientnet_lite0@128, rec_fd@efficientnet_lite0@128. 10,000 images each. Preset cpu; mnist m=32; \
-seeds 0, 1; checkpoint: last; commit 012345678. 'real images': real images that are not the test images, in the \
+seeds 0, 1; checkpoint: the last; commit 012345678. 'real images': real images that are not the test images, in the \
 model's place: the best that can be expected. Bold: the best mean and those not told apart from it: within \
 sqrt(s1² + s2²) of it, s being standard deviations over seeds (of a model with one seed: the column's median; without \
 any, only equal figures are not told apart). Underlined: the next one."""
@@ -221,6 +222,47 @@ def test_table_3_of_one_size_says_what_to_run_and_is_left_out_of_all():
     with pytest.raises(FlexbenchError, match=r"mnist m=32.*--latent-dim 32,64,128"):
         make(rows, 3)
     assert list(make_several(rows, ["1", "3", "cost"])) == ["1", "cost"]
+
+
+def followed(model: str, **curves: list[float]) -> list[dict]:
+    """A job with snapshots at steps 1,000 and 2,000, a TFLOP per step; the floor is scored at the end alone."""
+    rows = [
+        row(model, family, value, step=step, checkpoint="last" if step == 3000 else f"step {step}",
+            train_flops=step * (2e12 if model == "flexae" else 1e12))
+        for family, values in curves.items()
+        for step, value in zip((1000, 2000, 3000), values, strict=True)
+    ]  # fmt: skip
+    return [*rows, row(model, "real_fd", 1.0)]
+
+
+FOLLOWED = [
+    *followed("vae", gen_fd=[9, 7, 8], rec_fd=[5, 4, 3], gen_fd_val=[6, 8, 7]),
+    *followed("flexae", gen_fd=[4, 5, 3], rec_fd=[2, 1, 1], gen_fd_val=[9, 5, 6]),
+]
+
+
+@pytest.mark.parametrize(
+    ("rule", "vae", "flexae"),
+    [("last", (3, 8), (1, 3)), ("best_val", (5, 9), (1, 5)), ("oracle", (4, 7), (1, 3)), ("flops", (3, 8), (2, 4))],
+)
+def test_selection_of_a_checkpoint(rule: str, vae: tuple, flexae: tuple):
+    table = make(frame(*FOLLOWED), 1, rule=rule)
+    assert tuple(table.frame.loc["VAE"]) == vae and tuple(table.frame.loc["FLEXAE"]) == flexae
+    assert tuple(table.frame.loc["real images"]) == (1, 1)
+    assert selection.RULES[rule] in table.caption
+
+
+def test_selection_goes_with_distances_only_and_has_four_rules():
+    rows = frame(*FOLLOWED, row("vae", "gen_recall_f8", 0.5))
+    with pytest.raises(FlexbenchError, match="tables 1 and 3"):
+        make(rows, 2, rule="oracle")
+    with pytest.raises(FlexbenchError, match="best_val"):
+        make(rows, 1, rule="best")
+    assert list(make_several(rows, ["1", "2", "cost"], rule="oracle")) == ["1", "cost"]
+
+
+def test_the_cost_is_that_of_the_whole_training():
+    assert list(cost(frame(*FOLLOWED))["training TFLOPs"]) == [3000, 6000]
 
 
 def test_a_thousand_jobs_are_tabulated_without_torch(tmp_path: Path):

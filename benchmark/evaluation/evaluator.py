@@ -159,10 +159,16 @@ def fidelity(images: ImageSet, references: References, subject: str) -> list[Sco
     prd = precision_recall(images.features, references.test.features, seed=derive(0, "prd"))
     score = _scorer(images.space, len(images.images))
     return [
-        score(f"{subject}_fd", frechet_distance(images.gaussian, references.test.gaussian)),
+        distance(images, references, subject),
         score(f"{subject}_precision_f1_8", prd.precision_f1_8, prd.precision_se),
         score(f"{subject}_recall_f8", prd.recall_f8, prd.recall_se),
     ]
+
+
+def distance(images: ImageSet, references: References, subject: str) -> Score:
+    """Frechet distance of a set of n images to n test images."""
+    value = frechet_distance(images.gaussian, references.test.gaussian)
+    return _scorer(images.space, len(images.images))(f"{subject}_fd", value)
 
 
 def memorization(images: ImageSet, references: References, subject: str) -> list[Score]:
@@ -241,6 +247,17 @@ def score_method(method: Method, references: References, seed: int) -> list[Scor
         *score_generated(generate(method, references.n, seed), references),
         *score_reconstructed(reconstruct(method, references.test.images), references),
         *references.floor(),
+    ]
+
+
+def score_snapshot(method: Method, references: References, seed: int) -> list[Score]:
+    """Of the scores of `score_method` the Frechet distances, to the same digits: what is followed over training."""
+    generated = ImageSet(generate(method, references.n, seed), references.space)
+    reconstructed = ImageSet(reconstruct(method, references.test.images), references.space)
+    return [
+        distance(generated, references, "gen"),
+        distance(reconstructed, references, "rec"),
+        *validation(generated, references),
     ]
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ..errors import FlexbenchError
 from ..evaluation.metrics import METRICS
+from ..schema import LAST
 from .tables import choose, model_cells
 
 FOLDER = Path(__file__).resolve().parent.parent / "published"
@@ -75,7 +76,8 @@ def one_variant(rows: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     sizes = rows.groupby(["dataset", "latent_dim"]).title.nunique().groupby("dataset").idxmax()
     rows = rows[[sizes[d][1] == m for d, m in zip(rows.dataset, rows.latent_dim, strict=True)]]
     spaces = set(rows.space.dropna())
-    validation = results[(results.family == "gen_fd_val") & results.space.isin(spaces)].groupby("variant").value.mean()
+    last = results[results.checkpoint == LAST]
+    validation = last[(last.family == "gen_fd_val") & last.space.isin(spaces)].groupby("variant").value.mean()
     score = rows.variant.map(validation).fillna(float("inf"))
     best = score.groupby([rows.dataset, rows.title]).transform("min")
     kept = rows[score == best]

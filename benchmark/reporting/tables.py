@@ -10,7 +10,9 @@ import pandas as pd
 from ..errors import FlexbenchError
 from ..evaluation.metrics import METRICS, TABLE_TITLES, Metric
 from ..registry import BUILT_IN
-from . import verdicts
+from ..schema import LAST
+from . import selection, verdicts
+from .selection import NotThisTableError
 
 FLOOR = "real images"
 CONTROL = "noisy copies"
@@ -41,18 +43,21 @@ class Table:
 
 
 def make(
-    results: pd.DataFrame, number: int, preset: str | None = None, space: str | None = None, images: int | None = None
-) -> Table:
+    results: pd.DataFrame, number: int, preset: str | None = None, space: str | None = None, images: int | None = None,
+    rule: str = LAST,
+) -> Table:  # fmt: skip
     """Table 1 (Frechet distances), 2 (precision and recall), 3 (1 against latent size) or 4 (memorisation).
 
     Rows of different presets, feature spaces or numbers of images are never put into one column: with several on
-    disk, `preset`, `space` or `images` chooses. Raises FlexbenchError when it must be chosen, when nothing has run,
-    and for table 3 when no dataset has results at two latent sizes.
+    disk, `preset`, `space` or `images` chooses; `rule` chooses the checkpoint, see `selection.RULES`. Raises
+    FlexbenchError when it must be chosen, when nothing has run, for table 3 when no dataset has results at two latent
+    sizes, and for a rule that does not go with the table.
     """
     if number not in TABLE_TITLES:
         raise FlexbenchError(f"there is no table {number}. Tables: {', '.join(map(str, TABLE_TITLES))}.")
+    selection.check_table(number, rule)
     metrics = [m for m in METRICS.values() if m.table == (1 if number == BY_SIZE else number)]
-    rows = choose(results, metrics, preset, space, images)
+    rows = choose(results, metrics, preset, space, images, rule)
     rows = at_several_sizes(rows) if number == BY_SIZE else rows
     models = model_cells(rows, metrics, by_size=number == BY_SIZE)
     references = {FLOOR: reference_cells(rows, FLOOR, {m.family: m.floor for m in metrics}, number == BY_SIZE),
@@ -70,7 +75,7 @@ def make(
     grouped = cells.groupby(["row", "dataset", "heading"], sort=False).value
     better = {heading: METRICS[family].better for heading, family in zip(models.heading, models.family, strict=True)}
     judged = verdicts.judge(models, rows) if any(m.control for m in metrics) else {}
-    words = [caption(rows, metrics), verdicts.RULE if judged else "", *map(REFERENCES.get, references)]
+    words = [caption(rows, metrics, rule), verdicts.RULE if judged else "", *map(REFERENCES.get, references)]
     return Table(number, TABLE_TITLES[number], " ".join(filter(None, words)), pivot(grouped.mean()),
                  pivot(grouped.std(ddof=1)), pivot(grouped.count()), better, tuple(references), judged)  # fmt: skip
 
@@ -97,41 +102,39 @@ def at_several_sizes(rows: pd.DataFrame) -> pd.DataFrame:
     kept = rows[rows.groupby("dataset").latent_dim.transform("nunique") > 1]
     if kept.empty:
         only = ", ".join(sorted({f"{d} m={m}" for d, m in zip(rows.dataset, rows.latent_dim, strict=True)}))
-        raise OneSizeError(f"table {BY_SIZE} compares latent sizes, and there is only: {only}. "
-                           "Run several: flexbench run --latent-dim 32,64,128 ...")  # fmt: skip
+        raise NotThisTableError(f"table {BY_SIZE} compares latent sizes, and there is only: {only}. "
+                                "Run several: flexbench run --latent-dim 32,64,128 ...")  # fmt: skip
     return kept
-
-
-class OneSizeError(FlexbenchError):
-    """Every dataset has results at one latent size only."""
 
 
 def make_several(
     results: pd.DataFrame, names: Sequence[str], preset: str | None = None, space: str | None = None,
-    images: int | None = None,
+    images: int | None = None, rule: str = LAST,
 ) -> dict[str, Table | pd.DataFrame]:  # fmt: skip
-    """Tables by name, '1' to '4' and 'cost'. Of several, the one over latent sizes is left out where there is one size.
+    """Tables by name, '1' to '4' and 'cost'.
 
+    Of several, the one over latent sizes is left out where there is one size, and those that a rule does not go with.
     Raises what `make` and `cost` raise.
     """
     found: dict[str, Table | pd.DataFrame] = {}
     for name in names:
         try:
-            found[name] = (
-                cost(results, preset) if name == COST_NAME else make(results, int(name), preset, space, images)
-            )
-        except OneSizeError:
+            is_cost = name == COST_NAME
+            found[name] = cost(results, preset) if is_cost else make(results, int(name), preset, space, images, rule)
+        except NotThisTableError:
             if len(names) == 1:
                 raise
     return found
 
 
 def choose(
-    results: pd.DataFrame, metrics: list[Metric], preset: str | None, space: str | None, images: int | None
-) -> pd.DataFrame:
+    results: pd.DataFrame, metrics: list[Metric], preset: str | None, space: str | None, images: int | None,
+    rule: str = LAST,
+) -> pd.DataFrame:  # fmt: skip
     """The rows that belong in one table, or a FlexbenchError if they may not stand side by side."""
     families = {f for m in metrics for f in (m.family, m.floor, m.control) if f}
-    rows = _one_of(results[results.family.isin(families)], "preset", preset, "--preset")
+    selected = selection.select(results, rule)
+    rows = _one_of(selected[selected.family.isin(families)], "preset", preset, "--preset")
     of_pixels = rows.space.isna()  # such scores do not depend on the feature space
     rows = pd.concat([rows[of_pixels], _one_of(rows[~of_pixels], "space", space, "--features")])
     if rows.empty:
@@ -203,7 +206,7 @@ def row_labels(models: pd.DataFrame, sized: bool = True) -> pd.Series:
     return labels.where(~unclear, labels + " #" + models.variant.astype(str).str[:4])
 
 
-def caption(rows: pd.DataFrame, metrics: list[Metric]) -> str:
+def caption(rows: pd.DataFrame, metrics: list[Metric], rule: str = LAST) -> str:
     """The protocol in words: names of the scores, preset, latent sizes, seeds, selection, commit."""
     families = {m.family for m in metrics}
     names = sorted(rows[rows.family.isin(families)].metric.unique())
@@ -213,7 +216,7 @@ def caption(rows: pd.DataFrame, metrics: list[Metric]) -> str:
     commits = ", ".join(sorted({c[:9] + "+dirty" * c.endswith("+dirty") for c in rows.git.dropna()})) or "unknown"
     return (
         f"Scores: {', '.join(names)}. {counts} images each. Preset {', '.join(sorted(rows.preset.unique()))}; {sizes}; "
-        f"seeds {seeds}; checkpoint: {', '.join(sorted(rows.checkpoint.unique()))}; commit {commits}."
+        f"seeds {seeds}; checkpoint: {selection.RULES[rule]}; commit {commits}."
     )
 
 
@@ -232,7 +235,7 @@ def cost(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:
 
     Runs that were only tried for their settings are left out.
     """
-    scored = results[results.family == "gen_fd"]
+    scored = results[(results.family == "gen_fd") & (results.checkpoint == LAST)]
     if scored.empty:
         raise FlexbenchError(NOTHING)
     rows = _ordered(_one_of(scored, "preset", preset, "--preset"))
