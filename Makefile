@@ -14,7 +14,7 @@ demo: $(VENV)/installed        ## every model on embedded real images, trained, 
 test: $(VENV)/installed        ## linter, formatter and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
