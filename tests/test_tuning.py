@@ -23,7 +23,7 @@ def request(out, models="vae,flexae", **more) -> Request:
 def scored(job, value, n=40):
     job.create()
     job.record([{"metric": f"gen_fd{n}_val@pixels", "family": "gen_fd_val", "value": value, "n_images": n, "step": 30,
-                 "protocol": 1, "space": "pixels"}])  # fmt: skip
+                 "checkpoint": "last", "protocol": 1, "space": "pixels"}])  # fmt: skip
 
 
 def test_every_value_of_the_open_setting_is_tried_on_every_seed(tmp_path):
