@@ -85,7 +85,6 @@ class References:
     """The real images that scores compare with, the same for every model of a dataset.
 
     `test`: n test images. `train_a`, `train_b`: disjoint sets of n training images. `val`: up to n held-out ones.
-    `copies`: n training images with a little noise, which is what a model that memorises would make.
     n is the number asked for, or fewer where the dataset has fewer test images or fewer than 2n training images.
     """
 
@@ -97,7 +96,11 @@ class References:
         val = _choose(dataset, dataset.val, "val", min(n, len(dataset.val)))
         self.test, self.val = (ImageSet(images, space, real=True) for images in (test, val))
         self.train_a, self.train_b = (ImageSet(part, space, real=True) for part in np.split(train, 2))
-        self.copies = ImageSet(noisy(_choose(dataset, dataset.train, "copies", self.n)), space)
+
+    @cached_property
+    def copies(self) -> ImageSet:
+        """n training images with a little noise, which is what a model that memorises would make."""
+        return ImageSet(noisy(_choose(self.dataset, self.dataset.train, "copies", self.n)), self.space)
 
     def all_training(self) -> Iterator[ImageSet]:
         """All training images, in parts."""
@@ -139,8 +142,10 @@ def _choose(dataset: Dataset, split: Split, name: str, n: int) -> np.ndarray:
 
 def noisy(images: np.ndarray) -> np.ndarray:
     """uint8 images with Gaussian noise of standard deviation COPY_NOISE, the same for the same images."""
-    noise = np.random.default_rng(derive(0, "copies")).normal(0, COPY_NOISE, images.shape)
-    return np.clip(np.rint(images + noise), 0, 255).astype(np.uint8)
+    rng = np.random.default_rng(derive(0, "copies"))
+    parts = np.array_split(images, range(CHUNK, len(images), CHUNK))  # bounds the memory of the noise
+    drawn = (np.rint(part + rng.normal(0, COPY_NOISE, part.shape)) for part in parts)
+    return np.concatenate([part.clip(0, 255).astype(np.uint8) for part in drawn])
 
 
 def _remembered(sets: list[ImageSet], dataset: Dataset, compute: Callable[[], list[Score]]) -> list[Score]:
