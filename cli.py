@@ -282,18 +282,21 @@ def table(name: str, out: Path, styles: str, rule: str, budget_by: str, publishe
         raise FlexbenchError(f"there is no folder '{out}'. Run something first, or give --out.")
     if published and (wanted != ["md"] or name not in ("1", "2", "all")):
         raise FlexbenchError("--published goes with tables 1 and 2, in Markdown: flexbench table 1 --published.")
-    frame = results(out)
+    if (budget_by == "flops" or published) and rule != "last":
+        raise FlexbenchError(f"--select {rule} goes neither with --published nor with --budget-by flops.")
     rule = budget_by if budget_by == "flops" else rule
+    frame = results(out)
+    path = write_results(out, frame)
     tables = make_several(frame, TABLES if name == "all" else [name], rule=rule, **which)
     if len(wanted) > 1:
-        for path in formats.write(tables, wanted, out / "tables"):
-            click.echo(path)
+        for file in formats.write(tables, wanted, out / "tables"):
+            click.echo(file)
     else:
         for number, made in tables.items():
             click.echo(formats.to_text(made, *wanted))
             if published and number in ("1", "2"):
                 click.echo(paper.to_markdown(paper.compare(frame, int(number), **which)))
-    click.echo(f"All scores: {write_results(out, frame)}", err=True)
+    click.echo(f"All scores: {path}", err=True)
 
 
 @main.command()

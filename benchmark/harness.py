@@ -188,8 +188,16 @@ def take_snapshot(run: Run, progress: Progress, average: Average, account: dict[
     """Show the watch the model as it would be if training ended now: averaged weights, and the fits that follow.
 
     It gets a copy in eval mode, the step, and what all phases have cost. The run itself is not touched: its random
-    draws are functions of the step.
+    draws are functions of the step, and what fails here (an early model may make no image) costs a warning.
     """
+    try:
+        show_copy(run, progress, average, account)
+    except Exception as error:
+        log.warning("no snapshot at step %d, the run goes on: %s: %s", progress.step, type(error).__name__, error)
+
+
+def show_copy(run: Run, progress: Progress, average: Average, account: dict[str, Any]) -> None:
+    """What `take_snapshot` does, with its errors."""
     twin = run.config.build(type(run.method)).to(run.device)
     twin.load_state_dict(average.state or run.method.state_dict())
     accounts = [*progress.accounts, {"name": progress.phase, **account}]

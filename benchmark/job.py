@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from .config import JobConfig
 from .errors import FlexbenchError
 from .evaluation.metrics import PROTOCOL
-from .files import append_jsonl, ensure_dir, read_json, read_jsonl, write_json
+from .files import append_jsonl, ensure_dir, locked, read_json, read_jsonl, write_json
 
 LOCK = ".lock"
 
@@ -180,21 +180,9 @@ class Job:
         return list({(r["metric"], r["n_images"], r["step"], r["protocol"]): r for r in rows}.values())
 
     @contextlib.contextmanager
-    def lock(self, waiting: Any = None) -> Iterator[None]:
-        """Hold the job against other processes; if one holds it, call `waiting()` once and wait. Freed by any death."""
-        ensure_dir(self.folder)
-        try:
-            import fcntl
-        except ImportError:  # not on Windows: there two commands on one job are the user's to avoid
-            yield
-            return
-        with open(self.folder / LOCK, "w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if waiting:
-                    waiting()
-                fcntl.flock(file, fcntl.LOCK_EX)
+    def lock(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the job against other processes, see `files.locked`."""
+        with locked(ensure_dir(self.folder) / LOCK, waiting):
             yield
 
 

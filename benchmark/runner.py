@@ -200,9 +200,10 @@ sys.path[:] = filter(None, sys.path)
 from benchmark.worker import main
 sys.exit(main(sys.argv[1:]))"""
 
-# glibc hands a large block back to the system as soon as it is freed, and fetching it anew, page by page, can take a
-# third of a network's time on the CPU. Other C libraries ignore these names. A user's own values come first.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "4294967295", "MALLOC_TRIM_THRESHOLD_": "4294967295"}
+# glibc hands a large block back to the system as soon as it is freed, and fetching it anew, page by page, takes a good
+# part of a small network's time on the CPU (perf/malloc.py). 32 MiB is the largest threshold that its older versions
+# accept; other C libraries ignore these names. A user's own values come first.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32 - 1)}
 
 
 class Workers:

@@ -227,12 +227,23 @@ def test_snapshots_leave_the_run_alone(method, whole, tmp_path):
 
 @pytest.mark.parametrize("method", [Toy, Averaged, Fitted])
 def test_a_snapshot_is_what_a_shorter_run_ends_with(method, tmp_path):
-    for step, weights, accounts in snapshots(method, tmp_path / "long", 4):
+    taken = snapshots(method, tmp_path / "long", 4)
+    assert [step for step, *_ in taken] == [4, 8]
+    for step, weights, accounts in taken:
         short = go(method, tmp_path / f"{step}", config=job(method, steps=step)).state_dict()
         assert weights.keys() == short.keys()
         assert all(torch.equal(weights[name], short[name]) for name in short)
         spent = [{k: v for k, v in a.items() if k != "seconds"} for a in accounts]
         assert spent == result(tmp_path / f"{step}")[2]["phases"]
+
+
+def test_a_snapshot_that_fails_costs_a_warning(whole, tmp_path, caplog):
+    def snapshot(twin, step, accounts):
+        raise FlexbenchError("the images are not finite")
+
+    go(Toy, tmp_path, score_every=4, snapshot=snapshot)
+    assert result(tmp_path) == whole[Toy]
+    assert caplog.text.count("the run goes on: FlexbenchError: the images are not finite") == 2
 
 
 def test_a_resumed_run_takes_the_snapshots_that_are_left(tmp_path):

@@ -45,9 +45,9 @@ def both(model: str, rec: float, gen: float, seed: int = 0, **more) -> list[dict
 CAPTION = """\
 Scores: gen_fd@efficientnet_lite0@128, rec_fd@efficientnet_lite0@128. 10,000 images each. Preset cpu; mnist m=32; \
 seeds 0, 1; checkpoint: the last; commit 012345678. 'real images': real images that are not the test images, in the \
-model's place: the best that can be expected. Bold: the best mean and those not told apart from it: within \
-sqrt(s1² + s2²) of it, s being standard deviations over seeds (of a model with one seed: the column's median; without \
-any, only equal figures are not told apart). Underlined: the next one."""
+model's place. No model can be expected to be better than these. Bold: the best mean and those not told apart from \
+it: within sqrt(s1² + s2²) of it, s being standard deviations over seeds (of a model with one seed: the column's \
+median; without any, only equal figures are not told apart). Underlined: the next one."""
 TITLE = "Frechet distance of reconstructed and generated images to test images (lower is better)"
 
 MARKDOWN = f"""\
@@ -116,13 +116,14 @@ def test_golden(style: str, expected: str):
     assert to_text(make(frame(*rows), 1), style) == expected
 
 
-HOSTILE = "<img src=x onerror=alert(1)> & 50% of_$a#{b}~^\\ | c"
+HOSTILE = "[x](y) <img src=x onerror=alert(1)> & 50% of_$a#{b}~^\\ | c"
 
 
 def test_what_a_title_holds_is_text_in_every_format():
     table = make(frame(*both("a", 1, 2, title=HOSTILE), *both("b", 3, 4)), 1)
     assert "<img" not in to_text(table, "html") and "&lt;img src=x" in to_text(table, "html")
-    assert "<img" not in to_text(table, "md") and "\\| c |" in to_text(table, "md")
+    assert "<img" not in to_text(table, "md") and "\\\\ \\| c |" in to_text(table, "md")
+    assert "[x\\](y)" in to_text(table, "md")
     assert r"$<$img src=x" in to_text(table, "latex") and r"50\% of\_\$a\#\{b\}" in to_text(table, "latex")
 
 
@@ -152,6 +153,7 @@ def scores(**values: list[float]) -> pd.DataFrame:
         ({"a": [10, 14], "b": [13.5], "c": [30, 31]}, {"A", "B"}, "C"),  # b gets the median spread, 1.8
         ({"a": [10], "b": [10.001], "c": [30]}, {"A"}, "B"),  # nothing is known of the spread
         ({"a": [10], "b": [10], "c": [30]}, {"A", "B"}, "C"),
+        ({"a": [9, 11], "b": [12, 12.1], "c": [8, 18]}, {"A"}, "B"),  # c is behind b, though not told apart from a
         ({"a": [10, 14], "b": [13, 15]}, set(), None),  # no one is ahead of anyone
         ({"a": [10, 11]}, set(), None),
     ],
@@ -171,15 +173,15 @@ def test_ranks_are_means_over_columns_and_ties_share_theirs():
 
 def memorised(model: str, share: float = 0.9, se: float = 0.01, seed: int = 0, **more) -> list[dict]:
     """Table 4's rows of a model, with held-out images at 0.85 and noisy copies at 1."""
-    pixels = {"space": None, **more}
+    pixels, held_out = {"space": None, **more}, {"n_images": 5_981}  # there are fewer of these
     return [
         row(model, "pms_gen_tr", 4.0, seed, **pixels), row(model, "pms_gen_te", 4.1, seed, **pixels),
-        row(model, "pms_gen_all", 3.5, seed, **pixels), row(model, "pms_val_all", 3.6, seed, **pixels),
+        row(model, "pms_gen_all", 3.5, seed, **pixels), row(model, "pms_val_all", 3.6, seed, **held_out, **pixels),
         row(model, "pms_share_gen", share, seed, se=se, **pixels),
-        row(model, "pms_share_val", 0.85, seed, se=0.01, **pixels),
+        row(model, "pms_share_val", 0.85, seed, se=0.01, **held_out, **pixels),
         row(model, "pms_share_copy", 1.0, seed, se=0.001, **pixels), row(model, "ims_gen_tr", 9.0, seed, **more),
         row(model, "ims_share_gen", 0.84, seed, se=0.01, **more),
-        row(model, "ims_share_val", 0.85, seed, se=0.01, **more),
+        row(model, "ims_share_val", 0.85, seed, se=0.01, **held_out, **more),
     ]  # fmt: skip
 
 
@@ -193,6 +195,28 @@ def test_the_verdict_on_memorising(share: float, se: float, verdict: str):
     assert table.verdicts == {"mnist": {"VAE": verdict, "FLEXAE": "no sign of it"}}
     assert f"| {share:.3f} | 9.000 | 0.840 | {verdict} |" in to_text(table, "md")
     assert "3 standard errors" in table.caption
+
+
+def test_the_verdict_is_open_where_copies_would_not_be_told_apart():
+    table = make(frame(*memorised("vae", 1.0, 0.1), row("flexae", "pms_gen_tr", 4.0, space=None)), 4)
+    assert table.verdicts == {"mnist": {"VAE": "no sign of it"}}  # in features copies would be
+    rows = [r for r in memorised("vae", 1.0, 0.1) if not r["family"].startswith("ims")]
+    assert make(frame(*rows), 4).verdicts == {"mnist": {"VAE": "cannot tell"}}
+
+
+def test_each_dataset_has_its_own_verdict():
+    pixels = [r for r in (*memorised("vae", 0.95), *memorised("vae", 0.85, dataset="digits")) if r["space"] is None]
+    text = to_text(make(frame(*pixels), 4), "md")
+    assert text.count("| memorises |") == text.count("| no sign of it |") == 1
+
+
+def test_a_number_of_images_is_chosen_for_models_and_controls_together():
+    few = [{**r, "value": 2 * r["value"], "n_images": min(r["n_images"], 256)} for r in memorised("vae")]
+    rows = frame(*memorised("vae"), *few)
+    with pytest.raises(FlexbenchError, match="--images with one: 256, 10000"):
+        make(rows, 4)
+    for images, value in ((256, 7.2), (10_000, 3.6)):
+        assert make(rows, 4, images=images).frame.loc["real images", ("mnist", "PMS Gen-All")] == value
 
 
 def test_table_4_shows_what_copies_and_held_out_images_get():
@@ -259,6 +283,24 @@ def test_selection_goes_with_distances_only_and_has_four_rules():
     with pytest.raises(FlexbenchError, match="best_val"):
         make(rows, 1, rule="best")
     assert list(make_several(rows, ["1", "2", "cost"], rule="oracle")) == ["1", "cost"]
+
+
+def test_a_rule_looks_at_what_is_in_the_table_only():
+    cheap = both("ae-gmm", 1, 1, preset="smoke", train_flops=1.0, step=30)
+    tried = [row("vae", "gen_fd_val", 3, hash="try", train_flops=1.0)]
+    rows = frame(*FOLLOWED, *cheap, *tried, row("vae", "gen_fd", 0.1, n_images=256, hash="vae0"))
+    for rule, expected in {"last": (3, 8), "best_val": (5, 9), "oracle": (4, 7), "flops": (3, 8)}.items():
+        table = make(rows, 1, preset="cpu", images=10_000, rule=rule)
+        assert tuple(table.frame.loc["VAE"]) == expected
+
+
+def test_models_without_a_checkpoint_that_the_rule_takes_are_named():
+    rows = frame(*FOLLOWED, *both("alae", 1, 1, train_flops=1e18))
+    table = make(rows, 1, rule="flops")
+    assert "ALAE" not in table.frame.index and "no scored checkpoint of that kind: ALAE on mnist." in table.caption
+    assert "Left out" not in make(rows, 1).caption
+    with pytest.raises(FlexbenchError, match="--score-every"):
+        make(frame(*both("vae", 1, 1)), 1, rule="best_val")
 
 
 def test_the_cost_is_that_of_the_whole_training():
@@ -336,7 +378,7 @@ def test_nothing_run_yet_says_what_to_type():
 def test_every_metric_has_a_title_and_every_floor_exists():
     for metric in METRICS.values():
         assert metric.title
-        assert metric.floor is None or metric.floor in METRICS
+        assert all(other is None or other in METRICS for other in (metric.floor, metric.control))
         assert (metric.table is None) == (metric.column == "")
 
 

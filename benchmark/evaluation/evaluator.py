@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LEAST = 10  # images of each kind that PRD's 20 clusters need
 PART = 10_000  # training images compared with at once, where all of them are
+SEARCHED = 20  # all training images are only searched where there are at most so many for each image that is scored
 COPY_NOISE = 0.02 * 255  # standard deviation of the noise on the copies that memorisation is tried on
 CHUNK = 500  # images per forward pass of sampling; part of the protocol, since it splits the draws of noise
 
@@ -65,11 +66,6 @@ class ImageSet:
     def gaussian(self) -> Gaussian:
         """Mean and covariance of the features."""
         return fit_gaussian(self.features)
-
-    @cached_property
-    def content(self) -> str:
-        """Hash of the images."""
-        return hashlib.sha256(np.ascontiguousarray(self.images)).hexdigest()
 
     def head(self, n: int) -> ImageSet:
         """The first n images; features that are there already are not computed again."""
@@ -113,7 +109,7 @@ class References:
         Training images (`train_a`) give what a perfect model would get; held-out ones what one gets that copies
         nothing, and noisy copies what one gets that does nothing else.
         """
-        return _remembered([self.train_a, self.train_b, self.test, self.val, self.copies], self.dataset, lambda: [
+        return _remembered(self, lambda: [
             *fidelity(self.train_a, self, "real"), *memorization(self.train_a, self, "tr"),
             *copying(self.val, self, "val"),
             *memorization(self.copies, self, "copy"), *copying(self.copies, self, "copy"),
@@ -148,10 +144,11 @@ def noisy(images: np.ndarray) -> np.ndarray:
     return np.concatenate([part.clip(0, 255).astype(np.uint8) for part in drawn])
 
 
-def _remembered(sets: list[ImageSet], dataset: Dataset, compute: Callable[[], list[Score]]) -> list[Score]:
-    """Scores of real images, kept on disk by the content of images and dataset and by the feature space."""
-    space, content = sets[0].space, [s.content for s in sets]
-    key = canonical([PROTOCOL, space.name, space.fingerprint, content, dataset.content_hash])
+def _remembered(references: References, compute: Callable[[], list[Score]]) -> list[Score]:
+    """Scores of real images, kept on disk by what they depend on: the dataset, how many are taken, the space."""
+    r = references
+    key = canonical([PROTOCOL, r.space.name, r.space.fingerprint, r.dataset.slug, r.dataset.content_hash, r.n,
+                     len(r.val.images), COPY_NOISE, SEARCHED])  # fmt: skip
     path = ensure_dir(cache_dir() / "scores") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
     if (rows := read_json(path)) is None:
         rows = [asdict(score) for score in compute()]
@@ -188,9 +185,10 @@ def memorization(images: ImageSet, references: References, subject: str) -> list
 def copying(images: ImageSet, references: References, subject: str) -> list[Score]:
     """PMS and IMS against *all* training images, and the share whose nearest of these and the n test images is one.
 
-    The subject is gen, val or copy. Empty without images (a dataset may have no validation images).
+    The subject is gen, val or copy. Empty without images (a dataset may have no validation images), and in a small
+    evaluation of a large dataset: embedding all of it would take far longer than all else, and show little.
     """
-    if not len(images.images):
+    if not len(images.images) or len(references.dataset.train) > SEARCHED * references.n:
         return []
 
     def neighbours(of: Callable[[ImageSet], np.ndarray]) -> tuple[Neighbours, Neighbours]:

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ..errors import FlexbenchError, unknown
-from ..files import atomic_write, cache_dir, ensure_dir, sha256_file
+from ..files import atomic_write, cache_dir, ensure_dir, locked, sha256_file
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LITE0_SIZES = range(32, 513)  # smaller inputs vanish in the network's strides
@@ -159,11 +159,11 @@ def cached_features(space: FeatureSpace, images: np.ndarray, cache: Path | None 
     key = json.dumps([space.fingerprint, torch.device(space.device).type], sort_keys=True)
     folder = (cache or cache_dir() / "features") / hashlib.sha256(key.encode()).hexdigest()[:16]
     path = folder / f"{_hash_images(images)}.npy"
-    features = _read_features(path)
-    if features is None:
-        features = space.embed(images)
-        ensure_dir(folder)
-        _write_features(path, features)
+    with locked(ensure_dir(folder) / f".{path.stem}.lock"):  # of several processes one computes, the others wait
+        features = _read_features(path)
+        if features is None:
+            features = space.embed(images)
+            _write_features(path, features)
     return features
 
 

@@ -81,7 +81,7 @@ def train_share(to_train: Neighbours, to_test: Neighbours) -> tuple[float, float
     `to_train` and `to_test` are the nearest training and test images of the same images; of equal distances the test
     image counts. A few real images ("hubs") are the nearest of many, and these are decided together: with c_j images
     at real image j there are only n' = n^2 / sum_j c_j^2 independent ones. The error is that of a share of n', after
-    adding one success and one failure, so that a share of 0 or 1 has an error too (Agresti & Coull 1998).
+    adding a success and a failure, so that a share of 0 or 1 has an error too (as Agresti & Coull 1998 do with two).
     """
     nearer = to_train.distances < to_test.distances
     neighbour = np.where(nearer, to_train.indices, -1 - to_test.indices)  # training and test images told apart

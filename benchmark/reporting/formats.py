@@ -43,7 +43,7 @@ def _md_row(cells) -> str:
 
 
 def _md_cell(cell: Cell) -> str:
-    text = cell.text.replace("|", "\\|").replace("<", "&lt;")
+    text = re.sub(r"[\\`*|]|](?=\()", r"\\\g<0>", " ".join(cell.text.split())).replace("<", "&lt;")
     return {"best": f"**{text}**", "second": f"<ins>{text}</ins>", "": text}[cell.mark]
 
 
@@ -56,12 +56,15 @@ def _groups(page: Sheet, grid: Grid) -> list[tuple[str, str]]:
 # -- LaTeX --------------------------------------------------------------------------------------------------------
 
 _TEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$", "²": r"$^2$",
-        **{c: "\\" + c for c in "&%$#_{}"}}  # fmt: skip
+        "[": "{[}", **{c: "\\" + c for c in "&%$#_{}"}}  # fmt: skip
 
 
 def tex(text: str) -> str:
-    """Text with what LaTeX reads as commands made harmless; '<' and '>' too, which old fonts lack."""
-    return re.sub(r"[\\~^±²&%$#_{}<>]", lambda m: _TEX.get(m[0], f"${m[0]}$"), text)
+    """Text with what LaTeX reads as commands made harmless; '<' and '>' too, which old fonts lack.
+
+    A bracket at the start of a row would be read as an option of the line break before it.
+    """
+    return re.sub(r"[\\~^±²&%$#_{}<>[]", lambda m: _TEX.get(m[0], f"${m[0]}$"), text)
 
 
 def to_latex(page: Sheet) -> str:

@@ -15,7 +15,8 @@ import pandas as pd
 from ..errors import FlexbenchError
 from ..evaluation.metrics import METRICS
 from ..schema import LAST
-from .tables import choose, model_cells
+from .selection import choose
+from .tables import model_cells
 
 FOLDER = Path(__file__).resolve().parent.parent / "published"
 TABLES = (1, 2)  # those with a row per model

@@ -1,6 +1,7 @@
-"""Which checkpoint of a job counts? Imports no torch.
+"""Which rows may stand in one table: one preset, one feature space, one number of images, one checkpoint per job.
 
-Without snapshots (`flexbench run --score-every N`) a job has its last checkpoint alone, and all rules agree.
+Imports no torch. Without snapshots (`flexbench run --score-every N`) a job has its last checkpoint alone, and all rules
+of selection agree.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ..errors import FlexbenchError, unknown
+from ..evaluation.metrics import Metric
 from ..schema import LAST
 
 FLOPS = "flops"
@@ -15,49 +17,112 @@ RULES = {
     LAST: "the last",
     "best_val": "of those scored the one whose samples are nearest to validation images",
     "oracle": "of those scored the one whose samples are nearest to the test images, which flatters",
-    FLOPS: "the last that the training compute of the cheapest model of the dataset allows",
+    FLOPS: "the last scored one that the compute of the dataset's cheapest model allows",
 }
 JUDGES = {"best_val": "gen_fd_val", "oracle": "gen_fd"}  # family that the choice looks at
-EVERYWHERE = ("gen_fd", "rec_fd", "gen_fd_val")  # families that snapshots have
+NOTHING = "nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke"
 
 
 class NotThisTableError(FlexbenchError):
     """What was asked for does not go with one of the tables."""
 
 
-def select(results: pd.DataFrame, rule: str = LAST) -> pd.DataFrame:
-    """The rows of one checkpoint per job and feature space. FlexbenchError for an unknown rule.
+def choose(
+    results: pd.DataFrame, metrics: list[Metric], preset: str | None, space: str | None, images: int | None,
+    rule: str = LAST,
+) -> pd.DataFrame:  # fmt: skip
+    """The rows that belong in one table, or a FlexbenchError if they may not stand side by side.
 
-    Rules other than "last" keep the distances only, since snapshots have no other scores, and the scores of real
-    images.
+    That is decided on the rows of models; then come the scores of real images that go with them.
     """
     if rule not in RULES:
         raise unknown("rule of selection", rule, RULES)
-    last = results[results.checkpoint == LAST]
+    rows = one_of(results[results.family.isin({m.family for m in metrics})], "preset", preset, "--preset")
+    of_pixels = rows.space.isna()  # such scores do not depend on the feature space
+    rows = pd.concat([rows[of_pixels], one_of(rows[~of_pixels], "space", space, "--features")])
+    if rows.empty:
+        raise FlexbenchError(NOTHING)
+    rows = pd.concat([_one_count(part, images) for _, part in rows.groupby("dataset")])
+    rows = rows[rows.protocol == rows.protocol.max()]
+    return pd.concat([select(rows, results, rule), _references(rows, results, metrics)])
+
+
+def one_of(rows: pd.DataFrame, column: str, chosen: str | int | None, option: str) -> pd.DataFrame:
+    """Rows with one value of a column: the chosen one, or the only one."""
+    values = sorted(rows[column].dropna().unique())
+    listed = ", ".join(map(str, values)) or "none"
+    if chosen is not None:
+        if chosen not in values:
+            raise FlexbenchError(f"no results with {option} '{chosen}'. There are: {listed}.")
+        return rows[rows[column] == chosen]
+    if len(values) > 1:
+        raise FlexbenchError(f"results that differ in {column} cannot share a table. Use {option} with one: {listed}.")
+    return rows
+
+
+def _one_count(rows: pd.DataFrame, images: int | None) -> pd.DataFrame:
+    """Rows of a dataset with one number of scored images; only where there are several does `images` choose."""
+    return one_of(rows, "n_images", images if rows.n_images.nunique() > 1 else None, "--images")
+
+
+def _references(rows: pd.DataFrame, results: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
+    """Floors and controls from the same evaluations as `rows`.
+
+    There may be fewer images in these (of the validation split), so of several numbers the largest that fits counts.
+    """
+    families = {f for m in metrics for f in (m.floor, m.control) if f}
+    scored = rows.drop_duplicates("dataset").set_index("dataset").n_images
+    found = results[results.family.isin(families) & results.hash.isin(rows.hash) & (results.checkpoint == LAST)]
+    found = found[found.space.isna() | found.space.isin(rows.space.dropna())]
+    found = found[(found.protocol == rows.protocol.max()) & (found.n_images <= found.dataset.map(scored).astype(float))]
+    return found[found.n_images == found.groupby(["dataset", "family"]).n_images.transform("max")]
+
+
+# -- one checkpoint per job ---------------------------------------------------------------------------------------
+
+
+def select(rows: pd.DataFrame, results: pd.DataFrame, rule: str = LAST) -> pd.DataFrame:
+    """Of rows that may stand side by side, those of one checkpoint per job and feature space.
+
+    `results` hold the scores that a rule looks at. FlexbenchError where no job has a checkpoint that the rule takes.
+    """
     if rule == LAST:
-        return last
-    distances = results[results.family.isin(EVERYWHERE)]
-    chosen = _within_budget(distances) if rule == FLOPS else _nearest(distances, JUDGES[rule])
-    return pd.concat([chosen, last[last.family.str.startswith("real_")]])
+        return rows[rows.checkpoint == LAST]
+    chosen = _within_budget(rows) if rule == FLOPS else _nearest(rows, results[results.family == JUDGES[rule]])
+    if chosen.empty:
+        raise FlexbenchError(f"no job has a checkpoint to select by {rule}. Score some: flexbench run --score-every N.")
+    return chosen
 
 
-def _nearest(distances: pd.DataFrame, family: str) -> pd.DataFrame:
-    """Of each job the rows of the step at which a distance is least."""
-    judged = distances[distances.family == family]
+def _nearest(rows: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
+    """Of each job the rows of the step at which the judged distance is least, among those of the most images."""
+    judged = judged[judged.protocol == rows.protocol.max()]
+    judged = judged[judged.n_images == judged.groupby(["hash", "space"]).n_images.transform("max")]
     best = judged.loc[judged.groupby(["hash", "space"]).value.idxmin(), ["hash", "space", "step"]]
-    return distances.merge(best, on=["hash", "space", "step"])
+    return rows.merge(best, on=["hash", "space", "step"])
 
 
-def _within_budget(distances: pd.DataFrame) -> pd.DataFrame:
-    """Of each job the rows of the last step at which it had spent no more than the least that a whole job spent."""
-    whole = distances[distances.checkpoint == LAST].groupby("dataset").train_flops.min()
-    allowed = distances[distances.train_flops <= distances.dataset.map(whole) * (1 + 1e-6)]
+def _within_budget(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each job the rows of the last step at which it had spent no more than the cheapest whole job of its kind."""
+    kind = [rows.dataset, rows.latent_dim]
+    budget = rows.train_flops.where(rows.checkpoint == LAST).groupby(kind).transform("min")
+    allowed = rows[rows.train_flops <= budget * (1 + 1e-6)]
     return allowed[allowed.step == allowed.groupby(["hash", "space"]).step.transform("max")]
+
+
+def passed_over(results: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
+    """'Model on dataset' for those that were scored like the `chosen` ones, but at no checkpoint of that kind."""
+    keys = ["title", "dataset"]
+    alike = results[(results.family == "gen_fd") & results.preset.isin(chosen.preset)]
+    alike = alike[alike.space.isin(chosen.space) & alike.dataset.isin(chosen.dataset)]
+    missing = alike[keys].drop_duplicates().merge(chosen[keys].drop_duplicates(), how="left", indicator=True)
+    missing = missing[missing["_merge"] == "left_only"]
+    return [f"{title} on {dataset}" for title, dataset in zip(missing.title, missing.dataset, strict=True)]
 
 
 def check_table(number: int, rule: str) -> None:
     """FlexbenchError where a rule does not go with a table."""
     if rule != LAST and number not in (1, 3):
         raise NotThisTableError(
-            f"--select {rule} is for tables 1 and 3: only distances are scored at every checkpoint."
+            f"selection by {rule} is for tables 1 and 3: only distances are scored at every checkpoint."
         )

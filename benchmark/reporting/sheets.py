@@ -48,7 +48,8 @@ class Sheet:
 def sheet(table: Table) -> Sheet:
     """Lay out one of the paper's tables."""
     datasets = list(dict.fromkeys(table.frame.columns.get_level_values(0)))
-    groups = [[d] for d in datasets] if len(table.better) > WIDE else [datasets]
+    apart = len(table.better) > WIDE or table.verdicts
+    groups = [[d] for d in datasets] if apart else [datasets]
     marked = standings.RULE if any(table.better.values()) else ""
     caption = " ".join(filter(None, [table.caption, marked]))
     return Sheet(f"Table {table.number}", table.title, tuple(grid(table, group) for group in groups), caption)
@@ -59,7 +60,7 @@ def grid(table: Table, datasets: list[str]) -> Grid:
     columns = [c for c in table.frame.columns if c[0] in datasets]
     order = {c: standings.standing(table, c) for c in columns}
     ranks = standings.mean_ranks(table, columns)
-    judged = {row: words for d in datasets for row, words in table.verdicts.get(d, {}).items()}
+    judged = table.verdicts.get(datasets[0], {})  # with verdicts there is one dataset
 
     def cells(row: str) -> Iterator[Cell]:
         yield Cell(row)

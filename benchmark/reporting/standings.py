@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -37,8 +38,8 @@ def standing(table: Table, column: tuple[str, str]) -> Standing:
     ranks = means.rank(ascending=better == "lower")
     means = means.sort_values(ascending=better == "lower", kind="stable")
     spread = spreads(table, column)
-    ahead = [row for row in means.index if tied(means, spread, means.index[0], row)]
-    behind = [row for row in means.index if row not in ahead]
+    ahead = list(itertools.takewhile(lambda row: tied(means, spread, means.index[0], row), means.index))
+    behind = list(means.index[len(ahead) :])
     return Standing(frozenset(ahead), behind[0], ranks) if behind else Standing(ranks=ranks)
 
 

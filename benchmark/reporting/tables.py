@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -12,13 +12,12 @@ from ..evaluation.metrics import METRICS, TABLE_TITLES, Metric
 from ..registry import BUILT_IN
 from ..schema import LAST
 from . import selection, verdicts
-from .selection import NotThisTableError
+from .selection import NOTHING, NotThisTableError, choose
 
 FLOOR = "real images"
 CONTROL = "noisy copies"
 BY_SIZE = 3  # the table that shows the scores of table 1 against the latent size
 COST_NAME = "cost"
-NOTHING = "nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke"
 BUILT_IN_ORDER = {name: i for i, name in enumerate(BUILT_IN)}
 
 
@@ -57,7 +56,7 @@ def make(
         raise FlexbenchError(f"there is no table {number}. Tables: {', '.join(map(str, TABLE_TITLES))}.")
     selection.check_table(number, rule)
     metrics = [m for m in METRICS.values() if m.table == (1 if number == BY_SIZE else number)]
-    rows = choose(results, metrics, preset, space, images, rule)
+    rows = _ordered(choose(results, metrics, preset, space, images, rule))
     rows = at_several_sizes(rows) if number == BY_SIZE else rows
     models = model_cells(rows, metrics, by_size=number == BY_SIZE)
     references = {FLOOR: reference_cells(rows, FLOOR, {m.family: m.floor for m in metrics}, number == BY_SIZE),
@@ -75,15 +74,30 @@ def make(
     grouped = cells.groupby(["row", "dataset", "heading"], sort=False).value
     better = {heading: METRICS[family].better for heading, family in zip(models.heading, models.family, strict=True)}
     judged = verdicts.judge(models, rows) if any(m.control for m in metrics) else {}
-    words = [caption(rows, metrics, rule), verdicts.RULE if judged else "", *map(REFERENCES.get, references)]
+    words = [
+        caption(models, rule),
+        left_out(results, models, rule),
+        verdicts.RULE if judged else "",
+        *(REFERENCES[name] for name in references),
+        BEST if FLOOR in references and any(better.values()) else "",
+    ]
     return Table(number, TABLE_TITLES[number], " ".join(filter(None, words)), pivot(grouped.mean()),
                  pivot(grouped.std(ddof=1)), pivot(grouped.count()), better, tuple(references), judged)  # fmt: skip
 
 
 REFERENCES = {
-    FLOOR: f"'{FLOOR}': real images that are not the test images, in the model's place: the best that can be expected.",
+    FLOOR: f"'{FLOOR}': real images that are not the test images, in the model's place.",
     CONTROL: f"'{CONTROL}': training images with noise of standard deviation 0.02: what memorising looks like.",
 }
+
+
+BEST = "No model can be expected to be better than these."
+
+
+def left_out(results: pd.DataFrame, models: pd.DataFrame, rule: str) -> str:
+    """Names the models that the rule of selection leaves without a row."""
+    names = [] if rule == LAST else selection.passed_over(results, models)
+    return f"Left out, having no scored checkpoint of that kind: {', '.join(names)}." if names else ""
 
 
 def _place(metrics: list[Metric]) -> Callable[[tuple[str, str]], tuple[str, int, int]]:
@@ -127,22 +141,6 @@ def make_several(
     return found
 
 
-def choose(
-    results: pd.DataFrame, metrics: list[Metric], preset: str | None, space: str | None, images: int | None,
-    rule: str = LAST,
-) -> pd.DataFrame:  # fmt: skip
-    """The rows that belong in one table, or a FlexbenchError if they may not stand side by side."""
-    families = {f for m in metrics for f in (m.family, m.floor, m.control) if f}
-    selected = selection.select(results, rule)
-    rows = _one_of(selected[selected.family.isin(families)], "preset", preset, "--preset")
-    of_pixels = rows.space.isna()  # such scores do not depend on the feature space
-    rows = pd.concat([rows[of_pixels], _one_of(rows[~of_pixels], "space", space, "--features")])
-    if rows.empty:
-        raise FlexbenchError(NOTHING)
-    rows = pd.concat([_one_count(part, images) for _, part in rows.groupby("dataset")])
-    return _ordered(rows[rows.protocol == rows.protocol.max()])
-
-
 def model_cells(rows: pd.DataFrame, metrics: list[Metric], by_size: bool = False) -> pd.DataFrame:
     """The models' scores, with the `row` and `heading` where each stands; the latent size is part of one of them."""
     models = rows[rows.family.isin({m.family for m in metrics})]
@@ -174,24 +172,6 @@ def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(order=place).sort_values(["order", "model"], kind="stable")
 
 
-def _one_of(rows: pd.DataFrame, column: str, chosen: str | int | None, option: str) -> pd.DataFrame:
-    """Rows with one value of a column: the chosen one, or the only one."""
-    values = sorted(rows[column].dropna().unique())
-    listed = ", ".join(map(str, values)) or "none"
-    if chosen is not None:
-        if chosen not in values:
-            raise FlexbenchError(f"no results with {option} '{chosen}'. There are: {listed}.")
-        return rows[rows[column] == chosen]
-    if len(values) > 1:
-        raise FlexbenchError(f"results that differ in {column} cannot share a table. Use {option} with one: {listed}.")
-    return rows
-
-
-def _one_count(rows: pd.DataFrame, images: int | None) -> pd.DataFrame:
-    """Rows of a dataset with one number of scored images; only where there are several does `images` choose."""
-    return _one_of(rows, "n_images", images if rows.n_images.nunique() > 1 else None, "--images")
-
-
 def row_labels(models: pd.DataFrame, sized: bool = True) -> pd.Series:
     """A model's title with its changed settings; if `sized`, with the latent size where a dataset has several.
 
@@ -206,17 +186,18 @@ def row_labels(models: pd.DataFrame, sized: bool = True) -> pd.Series:
     return labels.where(~unclear, labels + " #" + models.variant.astype(str).str[:4])
 
 
-def caption(rows: pd.DataFrame, metrics: list[Metric], rule: str = LAST) -> str:
+def caption(models: pd.DataFrame, rule: str = LAST) -> str:
     """The protocol in words: names of the scores, preset, latent sizes, seeds, selection, commit."""
-    families = {m.family for m in metrics}
-    names = sorted(rows[rows.family.isin(families)].metric.unique())
-    counts = ", ".join(f"{n:,}" for n in sorted(rows.n_images.unique()))
-    sizes = "; ".join(f"{d} m={','.join(map(str, sorted(g.latent_dim.unique())))}" for d, g in rows.groupby("dataset"))
-    seeds = ", ".join(map(str, sorted(rows.seed.unique())))
-    commits = ", ".join(sorted({c[:9] + "+dirty" * c.endswith("+dirty") for c in rows.git.dropna()})) or "unknown"
+
+    def listed(values: Iterable) -> str:
+        return ", ".join(map(str, sorted(set(values))))
+
+    sizes = "; ".join(f"{d} m={listed(g.latent_dim).replace(' ', '')}" for d, g in models.groupby("dataset"))
+    counts = ", ".join(f"{n:,}" for n in sorted(models.n_images.unique()))
+    commits = listed(c[:9] + "+dirty" * c.endswith("+dirty") for c in models.git.dropna()) or "unknown"
     return (
-        f"Scores: {', '.join(names)}. {counts} images each. Preset {', '.join(sorted(rows.preset.unique()))}; {sizes}; "
-        f"seeds {seeds}; checkpoint: {selection.RULES[rule]}; commit {commits}."
+        f"Scores: {listed(models.metric)}. {counts} images each. Preset {listed(models.preset)}; {sizes}; "
+        f"seeds {listed(models.seed)}; checkpoint: {selection.RULES[rule]}; commit {commits}."
     )
 
 
@@ -238,7 +219,7 @@ def cost(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:
     scored = results[(results.family == "gen_fd") & (results.checkpoint == LAST)]
     if scored.empty:
         raise FlexbenchError(NOTHING)
-    rows = _ordered(_one_of(scored, "preset", preset, "--preset"))
+    rows = _ordered(selection.one_of(scored, "preset", preset, "--preset"))
     jobs = rows.drop_duplicates("hash").assign(
         step_flops=lambda r: r.train_flops / r.step / 1e9, train_flops=lambda r: r.train_flops / 1e12
     )

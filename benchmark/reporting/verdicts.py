@@ -7,10 +7,11 @@ import math
 import pandas as pd
 
 SURE = 3.0  # standard errors: exceeded by chance once in about 700 tests
-YES, NO = "memorises", "no sign of it"
+YES, NO, UNSURE = "memorises", "no sign of it", "cannot tell"
 RULE = (
     f"Verdict: '{YES}' where the nearest real image is a training image more often than it is for held-out images, in "
-    f"pixels or in features, by more than {SURE:g} standard errors of the difference; else '{NO}'."
+    f"pixels or in features, by more than {SURE:g} standard errors of the difference; '{UNSURE}' where even copies "
+    f"would not be told apart (few images, or a model that makes few); else '{NO}'."
 )
 SHARES = {"pms_share_gen": "pms_share_val", "ims_share_gen": "ims_share_val"}  # of generated and of held-out images
 
@@ -21,14 +22,23 @@ def judge(models: pd.DataFrame, rows: pd.DataFrame) -> dict[str, dict[str, str]]
     What was scored before these shares were measured has none. Values and errors of several seeds are averaged: the
     errors too, since all seeds meet the same real images.
     """
-    verdicts: dict[str, dict[str, str]] = {}
+    found: dict[tuple[str, str], list[str]] = {}
     for (dataset, row, family), group in models[models.family.isin(SHARES)].groupby(["dataset", "row", "family"]):
         control = rows[(rows.dataset == dataset) & (rows.family == SHARES[family])]
         if len(control):
-            found = excess(group.value.mean(), group.se.mean(), control.value.iloc[0], control.se.iloc[0]) > SURE
-            before = verdicts.setdefault(dataset, {}).get(row)
-            verdicts[dataset][row] = YES if found or before == YES else NO
+            one = verdict(group.value.mean(), group.se.mean(), control.value.iloc[0], control.se.iloc[0])
+            found.setdefault((dataset, row), []).append(one)
+    verdicts: dict[str, dict[str, str]] = {}
+    for (dataset, row), words in found.items():
+        verdicts.setdefault(dataset, {})[row] = min(words, key=(YES, NO, UNSURE).index)
     return verdicts
+
+
+def verdict(share: float, se: float, control: float, control_se: float) -> str:
+    """Of one share, of generated images, against that of held-out ones."""
+    if excess(share, se, control, control_se) > SURE:
+        return YES
+    return NO if excess(1.0, se, control, control_se) > SURE else UNSURE
 
 
 def excess(share: float, se: float, control: float, control_se: float) -> float:

@@ -12,7 +12,7 @@ from benchmark.evaluation.features import NetworkSpace
 from benchmark.method import DataSpec
 from benchmark.registry import Registry
 
-N = 40
+N = 70  # enough for all training images to be searched
 
 
 class Projection(nn.Module):
@@ -83,6 +83,13 @@ def test_the_validation_score_is_the_one_of_the_whole_evaluation(dataset, model)
     assert sorted(space.embedded) == [N, N]  # generated and validation: no test image
     whole = {score.family: score for score in score_method(model, References(dataset, N, space), 0)}
     assert alone == whole["gen_fd_val"]
+
+
+def test_a_small_evaluation_does_not_search_all_training_images(dataset, model):
+    space = Counting()
+    scores = score_method(model, References(dataset, 40, space), 0)
+    assert max(space.embedded) == 40
+    assert {score.family for score in scores}.isdisjoint({"pms_gen_all", "ims_share_gen", "pms_val_all"})
 
 
 def test_fewer_validation_images_than_generated_ones(dataset, model):
