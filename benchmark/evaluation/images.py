@@ -50,6 +50,11 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
     return _grid(_enlarged(images, scale), columns or math.ceil(math.sqrt(len(images))))
 
 
+def rows_of(height: int, size: int) -> int:
+    """How many rows a grid of this height in pixels has, of images `size` pixels high, enlarged as by default."""
+    return (height - GAP) // (size * math.ceil(COMFORTABLE / size) + GAP)
+
+
 def save_images(images: np.ndarray, folder: str | Path) -> None:
     """Write uint8 images [N, C, H, W] as 00000.png, 00001.png, ... at their own size."""
     ensure_dir(Path(folder))
