@@ -26,7 +26,7 @@ def make(query: Query) -> list[Plot]:
     """One plot with two panels per dataset; FlexbenchError where no dataset has results at two latent sizes."""
     metrics = [METRICS[family] for family in PANELS]
     rows = tables.choose(latest(query.results), metrics, query.preset, query.space, query.images)
-    rows = tables.at_several_sizes(rows, "figure dims")
+    rows = tables.at_several_sizes(rows, "this figure")
     frame = points(rows, metrics)
     caption = (
         f"Frechet distance to test images (lower is better) against latent size. Means over seeds, bars: standard "

@@ -67,7 +67,7 @@ def with_weights(query: Query) -> pd.DataFrame:
     rows = rows[[Path(folder, WEIGHTS).is_file() for folder in rows.folder]]
     if rows.empty:
         raise FlexbenchError(
-            f"figure 5 needs trained models, and no scored run under '{query.out}' has kept its {WEIGHTS}. "
+            f"this figure needs trained models, and no scored run under '{query.out}' has kept its {WEIGHTS}. "
             "Train anew: flexbench run ... --force"
         )
     kept = one_variant(rows, query.results)
