@@ -109,7 +109,7 @@ def _losses(axes: Axes, part: pd.DataFrame) -> Callable[[], None]:
     for phase, start in starts.items() if len(starts) > 1 else ():
         axes.axvline(start, color=style.FAINT, linewidth=0.6, zorder=1)
         axes.annotate(phase, (start, 1), (2, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
-                      fontsize=6, color=style.FAINT, va="top")  # fmt: skip
+                      fontsize=6, color=style.FAINT, va="top", bbox=style.PAPER)  # fmt: skip
     axes.set_xlim(0, part.total_step.max())
     style.thousands(axes.xaxis)
     axes.set_xlabel("step")
@@ -144,6 +144,8 @@ def loss_looks(names: list[str]) -> dict[str, dict]:
 def _scale(axes: Axes, values: np.ndarray) -> None:
     if (values > 0).all():
         axes.set_yscale("log")
+        if values.max() < 100 * values.min():
+            style.plain_log(axes.yaxis)
         return
     sizes = np.abs(values[values != 0])
     small = 10.0 ** np.floor(np.log10(np.quantile(sizes, 0.2))) if len(sizes) else 1.0

@@ -19,12 +19,16 @@ DIRECTIONS = 24
 DISTANCES = (5.0, 9.0, 14.0, 20.0, 28.0, 38.0, 50.0)  # points between a marker's centre and its label
 NEAR = 9.0  # points; a label farther away gets a line to its marker
 SWEEPS = 6
+MISREAD = 40  # what standing nearer to another marker weighs, in square points of overlap
 
 
-def label_points(axes: Axes, points: np.ndarray, texts: Sequence[str], crosses: np.ndarray, size: float = 7) -> None:
+def label_points(
+    axes: Axes, points: np.ndarray, texts: Sequence[str], colours: Sequence[str], crosses: np.ndarray, size: float = 7
+) -> None:
     """Write a text beside each of `points` (data coordinates [n, 2]), clear of the others and of `crosses` [k, 2].
 
-    Call it when the layout of the figure is settled.
+    A text that stands farther away has a line to its point, in the point's colour. Call it when the layout of the
+    figure is settled.
     """
     figure = axes.figure
     scale = figure.dpi / 72
@@ -35,13 +39,13 @@ def label_points(axes: Axes, points: np.ndarray, texts: Sequence[str], crosses: 
     sizes = np.array([(e.width, e.height) for e in extents]).reshape(-1, 2) + 2 * scale
     marks = _boxes(np.concatenate([anchors, obstacles]), np.full(2, 7 * scale))
     offsets = place(anchors, sizes, marks, np.array(axes.bbox.extents), scale)
-    for text, anchor, point, offset in zip(drawn, anchors, points, offsets, strict=True):
+    for text, anchor, point, offset, colour in zip(drawn, anchors, points, offsets, colours, strict=True):
         text.set_position(offset / scale)
         box = np.array(text.get_window_extent().extents).reshape(2, 2)
         near = (np.clip(anchor, *box) - anchor) / scale  # the point of the label that is nearest to the marker
         if np.hypot(*near) > NEAR:
             axes.annotate("", point, near, textcoords="offset points", zorder=2,
-                          arrowprops={"arrowstyle": "-", "color": style.FAINT, "linewidth": 0.5, "shrinkA": 0,
+                          arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0,
                                       "shrinkB": 3})  # fmt: skip
 
 
@@ -60,11 +64,13 @@ def place(anchors: np.ndarray, sizes: np.ndarray, marks: np.ndarray, frame: np.n
     """Offsets [n, 2] of the centres of labels from their anchors, all in pixels.
 
     Each label in turn takes the candidate that overlaps least with the other labels, with `marks` (boxes [k, 4] as
-    x0, y0, x1, y1) and with what is outside of `frame`, and of equal ones the nearest; until nothing changes.
+    x0, y0, x1, y1) and with what is outside of `frame`, that is not nearer to another anchor than to its own, and of
+    equal ones the nearest; until nothing changes.
     """
     offsets, wanting = _candidates(sizes, scale)
     boxes = [_boxes(anchor + options, size) for anchor, options, size in zip(anchors, offsets, sizes, strict=True)]
-    fixed = [(_overlap(b, marks) + 3 * _outside(b, frame)) / scale**2 + wanting for b in boxes]
+    fixed = [(_overlap(b, marks) + 3 * _outside(b, frame)) / scale**2 + wanting + MISREAD * _misread(b, anchors, i)
+             for i, b in enumerate(boxes)]  # fmt: skip
     chosen: dict[int, int] = {}
     for _ in range(SWEEPS):
         before = dict(chosen)
@@ -93,6 +99,14 @@ def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     return np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
+
+
+def _misread(boxes: np.ndarray, anchors: np.ndarray, own: int) -> np.ndarray:
+    """Which of `boxes` [n, 4] are at least as near to another anchor as to their own, [n]; equal ones aside."""
+    nearest = np.clip(anchors, boxes[:, None, :2], boxes[:, None, 2:])  # [n, anchors, 2]
+    gaps = np.hypot(*np.moveaxis(nearest - anchors, 2, 0))
+    others = np.hypot(*(anchors - anchors[own]).T) > 1
+    return (gaps[:, others] <= gaps[:, [own]]).any(axis=1)
 
 
 def _outside(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from . import style
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 HEAD, GAP = 36, 14  # pixels: above a picture for its heading, and between pictures
@@ -22,6 +23,7 @@ class Picture:
 
     pixels: np.ndarray
     heading: str = ""
+    fits: bool = False  # the heading is made small enough for the width; else it may go on over the next picture
     rows: Sequence[str] = ()  # written to the left of as many equal parts of its height
     columns: Sequence[str] = ()  # written below as many equal parts of its width
 
@@ -49,9 +51,11 @@ def draw(pictures: Sequence[Picture], corners: np.ndarray, margin: tuple[int, in
     return figure
 
 
-def _write(axes, picture: Picture) -> None:
+def _write(axes: Axes, picture: Picture) -> None:
+    # A bold letter is about 0.7 of its size wide; 72 points are an inch of 150 pixels.
+    size = min(9.0, picture.size[0] * 72 / 150 / (0.7 * len(picture.heading) or 1)) if picture.fits else 9.0
     around = {"xycoords": "axes fraction", "textcoords": "offset points", "color": style.INK}
-    axes.annotate(picture.heading, (0, 1), (0, 4), ha="left", va="bottom", fontsize=9, fontweight="bold", **around)
+    axes.annotate(picture.heading, (0, 1), (0, 4), ha="left", va="bottom", fontsize=size, fontweight="bold", **around)
     for i, text in enumerate(picture.rows):
         axes.annotate(text, (0, 1 - (i + 0.5) / len(picture.rows)), (-3, 0), ha="right", va="center", fontsize=6.5,
                       **around)  # fmt: skip

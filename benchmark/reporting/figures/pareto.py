@@ -108,4 +108,6 @@ def _name(axes: Axes, part: pd.DataFrame) -> None:
     best = models[models.on_front].sort_values(["tflops", "mean"])
     ends = [models[["tflops"]].assign(end=models["mean"] + k * models["std"].fillna(0)).to_numpy() for k in (-1, 1)]
     line = labels.along_steps(axes, best[["tflops", "mean"]].to_numpy())
-    labels.label_points(axes, models[["tflops", "mean"]].to_numpy(), list(models.model), np.concatenate([line, *ends]))
+    colours = [style.of_model(name)["color"] for name in models["name"]]
+    labels.label_points(axes, models[["tflops", "mean"]].to_numpy(), list(models.model), colours,
+                        np.concatenate([line, *ends]))  # fmt: skip

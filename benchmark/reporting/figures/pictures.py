@@ -64,7 +64,7 @@ def draw(files: list[Path], models: list[str], kind: str) -> Figure:
     columns = min(4, math.ceil(math.sqrt(len(files))))
     named = kind == "reconstructions"
     pictures = [
-        mosaic.Picture(pixels(file), model, _row_names(file) if named and i % columns == 0 else ())
+        mosaic.Picture(pixels(file), model, True, _row_names(file) if named and i % columns == 0 else ())
         for i, (file, model) in enumerate(zip(files, models, strict=True))
     ]
     corners = mosaic.table(np.array([p.size for p in pictures]), columns, left=40 if named else 0)

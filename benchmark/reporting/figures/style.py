@@ -17,6 +17,7 @@ BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = COLOURS = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
 INK, FAINT, GRID = "#333333", "#8C8C8C", "#E8E8E8"  # text, what is beside the point, lines behind the data
+PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}  # behind text that crosses lines
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 BIGGER = {"P": 1.15, "X": 1.15, "*": 1.5}  # markers that look smaller than the others
@@ -129,4 +130,4 @@ def horizontal(axes: Axes, value: float, text: str) -> None:
     axes.axhline(value, color=FAINT, linewidth=0.7, zorder=1)
     axes.annotate(text, (0, value), (3, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
                   color=FAINT, fontsize=6.5, va="bottom", ha="left",
-                  bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8})  # fmt: skip
+                  bbox=PAPER)  # fmt: skip
