@@ -14,6 +14,7 @@ import click
 
 from benchmark.errors import FlexbenchError, unknown
 from benchmark.evaluation.metrics import DEFAULT_SPACE
+from benchmark.reporting.figures import FIGURES, FORMATS
 
 TABLES = ("1", "2", "3", "4", "cost")
 STYLES = ("md", "csv", "latex", "html")
@@ -78,7 +79,11 @@ SPACE = several(
     click.option("--inception-weights", envvar="FLEXBENCH_INCEPTION", metavar="FILE",
                  help="inception-2015-12-05.pt, for --features inception."),
 )  # fmt: skip
-
+WHICH = several(
+    click.option("--preset", help="Which preset's results, where there are several."),
+    click.option("--features", "space", help="Which feature space's results, where there are several."),
+    click.option("--images", type=int, help="Which number of scored images, where there are several."),
+)
 
 GRID = several(
     click.option("--models", required=True, help="Names and globs, comma-separated, or 'all': vae,\"flexae*\"."),
@@ -234,32 +239,13 @@ def exit_code(words: list[str]) -> int:
 @main.command()
 @click.argument("name", metavar="[1|2|3|4|cost|all]", type=click.Choice([*TABLES, "all"]), default="all")
 @OUT
-@click.option(
-    "--format",
-    "styles",
-    default="md",
-    show_default=True,
-    metavar="STYLE,...",
-    help="md, csv, latex or html; several of them are written to files in OUT/tables.",
-)
-@click.option("--preset", help="Which preset's results, where there are several.")
-@click.option("--features", "space", help="Which feature space's results, where there are several.")
-@click.option("--images", type=int, help="Which number of scored images, where there are several.")
-@click.option(
-    "--select",
-    "rule",
-    default="last",
-    show_default=True,
-    metavar="RULE",
-    help="Checkpoint: last, best_val or oracle (best on test), where 'run --score-every' scored several.",
-)
-@click.option(
-    "--budget-by",
-    type=click.Choice(["steps", "flops"]),
-    default="steps",
-    show_default=True,
-    help="flops: of each model the last scored checkpoint that the cheapest model's compute allows.",
-)
+@click.option("--format", "styles", default="md", show_default=True, metavar="STYLE,...",
+              help="md, csv, latex or html; several of them are written to files in OUT/tables.")
+@WHICH
+@click.option("--select", "rule", default="last", show_default=True, metavar="RULE",
+              help="Checkpoint: last, best_val or oracle (best on test), where 'run --score-every' scored several.")
+@click.option("--budget-by", type=click.Choice(["steps", "flops"]), default="steps", show_default=True,
+              help="flops: of each model the last scored checkpoint that the cheapest model's compute allows.")
 @click.option("--published", is_flag=True, help="Below tables 1 and 2, how their order agrees with the paper's.")
 def table(name: str, out: Path, styles: str, rule: str, budget_by: str, published: bool, **which: Any) -> None:
     """Make the paper's tables of what has run.
@@ -297,6 +283,46 @@ def table(name: str, out: Path, styles: str, rule: str, budget_by: str, publishe
             if published and number in ("1", "2"):
                 click.echo(paper.to_markdown(paper.compare(frame, int(number), **which)))
     click.echo(f"All scores: {path}", err=True)
+
+
+@main.command()
+@click.argument("names", nargs=-1, metavar=f"[{'|'.join(FIGURES)}|all]...", type=click.Choice([*FIGURES, "all"]))
+@OUT
+@click.option(
+    "--format",
+    "formats",
+    default=",".join(FORMATS),
+    show_default=True,
+    metavar="FORMAT,...",
+    help="Of the pictures; the data behind each are always written as CSV.",
+)
+@click.option("--models", help="Names and globs, comma-separated. Default: all that have results.")
+@WHICH
+@DATA_DIR
+@INCLUDE
+@DEVICE
+def figure(names: tuple[str, ...], out: Path, formats: str, device: str, **options: Any) -> None:
+    """Draw figures of what has run into OUT/figures. With 'all', the default, those that can be made.
+
+    4 reconstructions and samples, 5 walks in latent space and nearest training images (runs the models, which needs
+    their weights and data), dims: scores against latent size, pareto: score against training compute, curves: losses.
+
+    \b
+    flexbench figure
+    flexbench figure pareto dims --format pdf
+    flexbench figure 5 --models "flexae*"
+    """
+    from benchmark.reporting.figures import Query, make, make_several, save
+
+    wanted = words(formats, FORMATS, "format")
+    everything = not names or "all" in names
+    query = Query(out, device=device, **options)
+    plots, reasons = make_several(FIGURES, query) if everything else ([p for n in names for p in make(n, query)], {})
+    for name, reason in reasons.items():
+        click.echo(f"figure {name} is left out: {reason}", err=True)
+    for plot in plots:
+        for path in save(plot, out / "figures", wanted):
+            click.echo(path)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""The four functions of the Python API. Heavy modules are imported when a function is called."""
+"""The five functions of the Python API. Heavy modules are imported when a function is called."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from .method import Method
+    from .reporting.figures import Plot
 
 
 def run(
@@ -114,3 +115,14 @@ def table(number: int = 1, out: str | Path = "results", **options: Any) -> pd.Da
     from .reporting.tables import make
 
     return make(results(Path(out)), number, **options).frame
+
+
+def figure(name: str, out: str | Path = "results", **options: Any) -> list[Plot]:
+    """The plots of a figure (see `reporting.figures.FIGURES`) of what is on disk under `out`; nothing is written.
+
+    Each has the data in `frame`, and `draw()` gives a matplotlib Figure; `reporting.figures.save` writes both.
+    `options` are the fields of `reporting.figures.Query`. Raises FlexbenchError where the figure cannot be made.
+    """
+    from .reporting.figures import Query, make
+
+    return make(name, Query(Path(out), **options))

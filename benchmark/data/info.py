@@ -25,6 +25,7 @@ class DatasetInfo:
     licence: str
     source: str
     note: str = ""
+    true_dim: int | None = None  # numbers that an image is drawn from, where that is known
     content_hash: str | None = None  # that of the standard data, where it is known; others are refused
 
     @property
@@ -119,6 +120,7 @@ _ENTRIES = (
         source="drawn by flexbench",
         note="True latent dimension: 5 continuous factors (hue, scale, rotation, x, y) plus one discrete (shape), "
         "so n = 6 at most. 'sprites:N' draws N training images.",
+        true_dim=6,
     ),
     DatasetInfo(
         name="folder:PATH",

@@ -40,9 +40,19 @@ def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None, 
         columns: images in a row; as square as possible by default.
         scale: whole factor of enlargement, pixels repeated; by default images get at least 48 pixels wide or high.
     """
-    canvas = _grid(_enlarged(images, scale), columns or math.ceil(math.sqrt(len(images))))
+    canvas = grid(images, columns, scale)
     ensure_dir(Path(path).absolute().parent)
     atomic_write(Path(path), _png(canvas))
+
+
+def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None) -> np.ndarray:
+    """The picture that `save_grid` writes, uint8 [H', W', C]: row by row with light gaps."""
+    return _grid(_enlarged(images, scale), columns or math.ceil(math.sqrt(len(images))))
+
+
+def rows_of(height: int, size: int) -> int:
+    """How many rows a grid of this height in pixels has, of images `size` pixels high, enlarged as by default."""
+    return (height - GAP) // (size * math.ceil(COMFORTABLE / size) + GAP)
 
 
 def save_images(images: np.ndarray, folder: str | Path) -> None:

@@ -26,16 +26,25 @@ CHUNK_VALUES = 2**22  # values converted to float at once: 32 MiB in float64
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For each of n images the L2 distance (float64 [n]) of the nearest image in a base, and its row (int64 [n])."""
+    """For each of n images the L2 distance (float64 [n]) of the nearest image in a base, and its row (int64 [n]).
+
+    Where k neighbours were asked for, both are [n, k], nearest first.
+    """
 
     distances: np.ndarray
     indices: np.ndarray
 
-    def or_nearer(self, other: Neighbours) -> Neighbours:
-        """Image by image the nearer of the two; of equal ones this one."""
-        nearer = other.distances < self.distances
-        return Neighbours(np.where(nearer, other.distances, self.distances),
-                          np.where(nearer, other.indices, self.indices))  # fmt: skip
+    @property
+    def first(self) -> Neighbours:
+        """Of k neighbours [n, k] the nearest, [n]."""
+        return Neighbours(self.distances[:, 0], self.indices[:, 0])
+
+    def or_nearer(self, other: Neighbours, k: int) -> Neighbours:
+        """The k nearest of both, which are [n, ...]; of equal ones first those of this one."""
+        distances = np.concatenate([self.distances, other.distances], axis=1)
+        indices = np.concatenate([self.indices, other.indices], axis=1)
+        order = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        return Neighbours(np.take_along_axis(distances, order, 1), np.take_along_axis(indices, order, 1))
 
 
 def mean_and_error(found: Neighbours) -> tuple[float, float]:
@@ -54,21 +63,32 @@ def nearest(queries: np.ndarray, base: np.ndarray, candidates: int = 4) -> Neigh
 
     Raises FlexbenchError for an empty array, rows of different length, and values that are not finite.
     """
+    return k_nearest(queries, base, 1, candidates).first
+
+
+def k_nearest(queries: np.ndarray, base: np.ndarray, k: int, candidates: int = 4) -> Neighbours:
+    """Like `nearest`, but the k nearest of each [n, k], nearest first; all m where there are fewer than k."""
     queries, base = _rows(queries), _rows(base)
     if queries.shape[1] != base.shape[1]:
         raise FlexbenchError(f"cannot compare rows of {queries.shape[1]} and of {base.shape[1]} values.")
-    search = _Search(base)
-    squared, indices = zip(*(search.nearest(chunk, candidates) for chunk in _chunks(queries)), strict=True)
+    search, k = _Search(base), min(k, len(base))
+    candidates = max(candidates, k)
+    squared, indices = zip(*(search.nearest(chunk, k, candidates) for chunk in _chunks(queries)), strict=True)
     return Neighbours(np.sqrt(np.concatenate(squared)), np.concatenate(indices))
 
 
 def nearest_in_parts(queries: np.ndarray, parts: Iterable[np.ndarray]) -> Neighbours:
     """The nearest in a base that comes in parts, for bases that would not fit in memory; indices count through."""
+    return k_nearest_in_parts(queries, parts, 1).first
+
+
+def k_nearest_in_parts(queries: np.ndarray, parts: Iterable[np.ndarray], k: int) -> Neighbours:
+    """The k nearest [n, k] in a base that comes in parts."""
     best, start = None, 0
     for part in parts:
-        found = nearest(queries, part)
+        found = k_nearest(queries, part, k)
         found = Neighbours(found.distances, found.indices + start)
-        best = found if best is None else best.or_nearer(found)
+        best = found if best is None else best.or_nearer(found, k)
         start += len(part)
     if best is None:
         raise FlexbenchError("nearest neighbours need arrays [n, ...] that are not empty, got none.")
@@ -107,8 +127,8 @@ class _Search:
             self.index.add(centred)
             self.largest_norm = max(self.largest_norm, float(_norms(centred).max()))
 
-    def nearest(self, queries: np.ndarray, candidates: int) -> tuple[np.ndarray, np.ndarray]:
-        """float64 [n, d] -> squared distances and rows, [n] each.
+    def nearest(self, queries: np.ndarray, k: int, candidates: int) -> tuple[np.ndarray, np.ndarray]:
+        """float64 [n, d] -> squared distances and rows of the k nearest, [n, k] each.
 
         Queries whose candidates leave a doubt are searched again, with four times as many.
         """
@@ -116,12 +136,12 @@ class _Search:
         centred = self._centred(queries)
         rough, indices = self.index.search(centred, candidates)
         squared = np.stack([self._squared_distances(queries, column) for column in indices.T], axis=1)
-        first = squared.argmin(1)[:, None]
-        best, rows = (np.take_along_axis(of, first, 1)[:, 0] for of in (squared, indices))
+        order = np.argsort(squared, axis=1, kind="stable")[:, :k]
+        best, rows = (np.take_along_axis(of, order, 1) for of in (squared, indices))
         if candidates < len(self.base):
-            doubtful = best > rough[:, -1] - self._rounding_bound(centred)
+            doubtful = best[:, -1] > rough[:, -1] - self._rounding_bound(centred)
             if doubtful.any():
-                best[doubtful], rows[doubtful] = self.nearest(queries[doubtful], 4 * candidates)
+                best[doubtful], rows[doubtful] = self.nearest(queries[doubtful], k, 4 * candidates)
         return best, rows
 
     def _centred(self, rows: np.ndarray) -> np.ndarray:

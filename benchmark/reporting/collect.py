@@ -13,10 +13,10 @@ from ..schema import ResultRow
 COLUMNS = list(ResultRow.__annotations__)
 
 
-def results(out: Path) -> pd.DataFrame:
-    """All scores of all jobs under an output root, in a fixed order."""
-    rows = [row for job in find_jobs(out) for row in job.rows]
-    frame = pd.DataFrame(rows, columns=COLUMNS)
+def results(out: Path, folders: bool = False) -> pd.DataFrame:
+    """All scores of all jobs under an output root, in a fixed order; with `folders`, a last column says whose."""
+    rows = [{**row, "folder": str(job.folder)} for job in find_jobs(out) for row in job.rows]
+    frame = pd.DataFrame(rows, columns=[*COLUMNS, *(["folder"] if folders else [])])
     keys = ["dataset", "model", "latent_dim", "seed", "preset", "settings", "hash", "step", "metric", "n_images"]
     return frame.sort_values(keys, kind="stable").reset_index(drop=True)
 

@@ -111,12 +111,12 @@ def _place(metrics: list[Metric]) -> Callable[[tuple[str, str]], tuple[str, int,
     return key
 
 
-def at_several_sizes(rows: pd.DataFrame) -> pd.DataFrame:
+def at_several_sizes(rows: pd.DataFrame, what: str = f"table {BY_SIZE}") -> pd.DataFrame:
     """The rows of datasets that have results at two latent sizes or more; FlexbenchError where there are none."""
     kept = rows[rows.groupby("dataset").latent_dim.transform("nunique") > 1]
     if kept.empty:
         only = ", ".join(sorted({f"{d} m={m}" for d, m in zip(rows.dataset, rows.latent_dim, strict=True)}))
-        raise NotThisTableError(f"table {BY_SIZE} compares latent sizes, and there is only: {only}. "
+        raise NotThisTableError(f"{what} compares latent sizes, and there is only: {only}. "
                                 "Run several: flexbench run --latent-dim 32,64,128 ...")  # fmt: skip
     return kept
 
@@ -211,16 +211,20 @@ COST = {
 }
 
 
+def scored_jobs(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:
+    """One row for each job that has test scores, in the order of the registry; those only tried have none."""
+    scored = results[(results.family == "gen_fd") & (results.checkpoint == LAST)]
+    if scored.empty:
+        raise FlexbenchError(NOTHING)
+    return _ordered(selection.one_of(scored, "preset", preset, "--preset")).drop_duplicates(["dataset", "model", "hash"])
+
+
 def cost(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:
     """What training cost, one row per model and dataset, means over seeds: equal steps are not equal compute.
 
     Runs that were only tried for their settings are left out.
     """
-    scored = results[(results.family == "gen_fd") & (results.checkpoint == LAST)]
-    if scored.empty:
-        raise FlexbenchError(NOTHING)
-    rows = _ordered(selection.one_of(scored, "preset", preset, "--preset"))
-    jobs = rows.drop_duplicates("hash").assign(
+    jobs = scored_jobs(results, preset).assign(
         step_flops=lambda r: r.train_flops / r.step / 1e9, train_flops=lambda r: r.train_flops / 1e12
     )
     jobs = jobs.assign(model=row_labels(jobs)).rename(columns={name: title for name, (title, _) in COST.items()})

@@ -6,7 +6,15 @@ import pytest
 
 from benchmark.errors import FlexbenchError
 from benchmark.evaluation import memorization
-from benchmark.evaluation.memorization import Neighbours, mean_and_error, nearest, nearest_in_parts, train_share
+from benchmark.evaluation.memorization import (
+    Neighbours,
+    k_nearest,
+    k_nearest_in_parts,
+    mean_and_error,
+    nearest,
+    nearest_in_parts,
+    train_share,
+)
 
 
 @pytest.fixture
@@ -73,6 +81,19 @@ def test_parts_give_what_the_whole_gives(rng):
     assert whole.indices[0] == 3
     with pytest.raises(FlexbenchError, match="got none"):
         nearest_in_parts(queries, [])
+
+
+@pytest.mark.parametrize("split", [[], [2], [7, 60]])
+def test_the_k_nearest_are_those_of_brute_force(rng, split):
+    queries, base = rng.normal(size=(40, 5)).astype(np.float32), rng.normal(size=(100, 5)).astype(np.float32)
+    base[70:75], queries[0] = base[3], base[3]  # more copies than candidates, and than are asked for
+    distances = np.sqrt(np.square(queries[:, None].astype(float) - base).sum(2))
+    expected = np.argsort(distances, axis=1, kind="stable")[:, :4]
+    found = k_nearest_in_parts(queries, np.split(base, split), 4)
+    np.testing.assert_allclose(found.distances, np.take_along_axis(distances, expected, 1), rtol=1e-12)
+    assert np.array_equal(found.indices[1:], expected[1:])
+    assert set(found.indices[0]) <= {3, 70, 71, 72, 73, 74} and (found.distances[0] == 0).all()
+    assert k_nearest(queries, base[:3], 4).indices.shape == (40, 3)
 
 
 def test_of_images_from_the_same_source_the_share_is_that_of_the_training_images(rng):

@@ -1,0 +1,100 @@
+"""Figure `dims`: generation and reconstruction scores against the latent size m."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ...evaluation.metrics import METRICS, Metric
+from .. import tables
+from . import labels, style
+from .plot import Plot, Query
+from .scores import dataset_title, info_of, latest, over_seeds, protocol
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+PANELS = {"gen_fd": "generation", "rec_fd": "reconstruction"}
+WIDE = 8  # scores that differ by more than this factor are shown on a logarithmic axis
+
+
+def make(query: Query) -> list[Plot]:
+    """One plot with two panels per dataset; FlexbenchError where no dataset has results at two latent sizes."""
+    metrics = [METRICS[family] for family in PANELS]
+    rows = tables.choose(latest(query.results), metrics, query.preset, query.space, query.images)
+    rows = tables.at_several_sizes(rows, "this figure")
+    frame = points(rows, metrics)
+    caption = (
+        f"Frechet distance to test images (lower is better) against latent size. Means over seeds, bars: standard "
+        f"deviation. Dotted: the true dimension, where it is known. {protocol(rows, metrics)}"
+    )
+    return [Plot("dims", "Scores against the latent size", caption, frame, lambda: draw(frame))]
+
+
+def points(rows: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
+    """Long form: dataset, model (its label in tables), name, score (a family), latent_dim, mean, std, seeds.
+
+    And a row for real images per dataset, score and size.
+    """
+    models = tables.model_cells(rows, metrics, by_size=True)
+    frame = over_seeds(models, ["family", "latent_dim"])
+    real = pd.concat([rows[rows.family == m.floor].assign(family=m.family) for m in metrics])
+    real = real.drop_duplicates(["dataset", "family", "latent_dim"]).assign(model=tables.FLOOR, mean=lambda r: r.value)
+    frame = pd.concat([frame, real[["dataset", "model", "family", "latent_dim", "mean"]]], ignore_index=True)
+    return frame.rename(columns={"family": "score"})
+
+
+def draw(frame: pd.DataFrame) -> Figure:
+    """A row of two panels per dataset."""
+    pairs = [(dataset, family) for dataset in dict.fromkeys(frame.dataset) for family in PANELS]
+    figure, panels = style.panels(len(pairs), 2, 4.4, 3.6)
+    finish = [
+        _panel(axes, dataset, family, frame[(frame.dataset == dataset) & (frame.score == family)])
+        for axes, (dataset, family) in zip(panels, pairs, strict=True)
+    ]
+    style.settle_layout(figure)
+    for place_names in finish:
+        place_names()
+    return figure
+
+
+def _panel(axes: Axes, dataset: str, family: str, part: pd.DataFrame) -> Callable[[], None]:
+    """One score of one dataset; returns what places the names of the lines."""
+    models, real = part[part["name"].notna()], part[part["name"].isna()]
+    axes.set_title(f"{dataset_title(dataset)}: {PANELS[family]}")
+    axes.set_ylabel("Frechet distance (lower is better)")
+    ends, looks = [], []
+    for _, line in models.groupby("model", sort=False):
+        line, look = line.sort_values("latent_dim"), style.of_model(line["name"].iloc[0])
+        axes.errorbar(line.latent_dim, line["mean"], line["std"], elinewidth=0.8, capsize=1.5, **look)
+        ends.append(line[["latent_dim", "mean"]].to_numpy()[-1])
+        looks.append(look)
+    _scales(axes, dataset, models)
+    if len(real):
+        style.horizontal(axes, real["mean"].iloc[0], tables.FLOOR)
+    return labels.label_ends(axes, np.array(ends), list(dict.fromkeys(models.model)), looks)
+
+
+def _scales(axes: Axes, dataset: str, models: pd.DataFrame) -> None:
+    """Sizes on a binary logarithm with a tick at each that ran, and the true dimension where it is known."""
+    sizes = sorted(models.latent_dim.unique())
+    info = info_of(dataset)
+    true = info.true_dim if info else None
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sizes, [str(m) for m in sizes])
+    axes.set_xticks([], minor=True)
+    axes.set_xlim(min(sizes[0], true or sizes[0]) / 1.15, max(sizes[-1], true or 0) * 1.15)
+    axes.set_xlabel("latent size m")
+    if models["mean"].max() > WIDE * models["mean"].min():
+        axes.set_yscale("log")
+        style.plain_log(axes.yaxis)
+    else:
+        axes.set_ylim(bottom=0)
+    if true:
+        axes.axvline(true, color=style.INK, linestyle=":", linewidth=1, zorder=1)
+        axes.annotate(f"true n = {true}", (true, 1), (3, -2), xycoords=("data", "axes fraction"), va="top",
+                      textcoords="offset points", fontsize=6.5)  # fmt: skip

@@ -1,0 +1,54 @@
+"""What figures of scores share: which rows, their means over seeds, and names. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ...data.info import DatasetInfo, dataset_info
+from ...errors import FlexbenchError
+from ...evaluation.metrics import Metric
+from .. import tables
+
+
+def latest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of each job and score only the row of its last step."""
+    return rows[rows.step == rows.groupby(["folder", "metric", "n_images"]).step.transform("max")]
+
+
+def over_seeds(rows: pd.DataFrame, keys: Sequence[str], **more: tuple[str, str]) -> pd.DataFrame:
+    """Mean, standard deviation (NaN for one seed) and number of seeds of the values of rows that share `keys`.
+
+    `keys` are columns of what `tables.model_cells` gives; `row`, the label in tables, becomes `model`, and the name
+    as typed becomes `name`. `more` are further columns, as pandas' `agg` takes them.
+    """
+    groups = rows.groupby(["dataset", "row", "model", *keys], sort=False)
+    frame = groups.agg(mean=("value", "mean"), std=("value", "std"), seeds=("value", "count"), **more)
+    return frame.reset_index().rename(columns={"model": "name", "row": "model"})
+
+
+def protocol(rows: pd.DataFrame, metrics: list[Metric]) -> str:
+    """The caption that the same rows have in a table."""
+    return tables.caption(rows, metrics)
+
+
+def info_of(dataset: str) -> DatasetInfo | None:
+    """What is known of a dataset by the name in result rows, if it is one of the suite's."""
+    try:
+        return dataset_info(dataset)
+    except FlexbenchError:
+        return None
+
+
+def dataset_slug(dataset: str) -> str:
+    """A dataset's name for use in a file's name."""
+    info = info_of(dataset)
+    return info.slug if info else re.sub(r"[^\w.-]+", "-", dataset)
+
+
+def dataset_title(dataset: str) -> str:
+    """'MNIST' for 'mnist'; a folder's own name."""
+    info = info_of(dataset)
+    return dataset if info is None else info.slug if info.kind == "folder" else info.title
