@@ -79,6 +79,12 @@ SPACE = several(
                  help="inception-2015-12-05.pt, for --features inception."),
 )  # fmt: skip
 
+WHICH = several(
+    click.option("--preset", help="Which preset's results, where there are several."),
+    click.option("--features", "space", help="Which feature space's results, where there are several."),
+    click.option("--images", type=int, help="Which number of scored images, where there are several."),
+)
+
 
 GRID = several(
     click.option("--models", required=True, help="Names and globs, comma-separated, or 'all': vae,\"flexae*\"."),
@@ -236,9 +242,7 @@ def exit_code(words: list[str]) -> int:
     metavar="STYLE,...",
     help="md, csv, latex or html; several of them are written to files in OUT/tables.",
 )
-@click.option("--preset", help="Which preset's results, where there are several.")
-@click.option("--features", "space", help="Which feature space's results, where there are several.")
-@click.option("--images", type=int, help="Which number of scored images, where there are several.")
+@WHICH
 @click.option("--published", is_flag=True, help="Below tables 1 and 2, how their order agrees with the paper's.")
 def table(name: str, out: Path, styles: str, published: bool, **which: Any) -> None:
     """Make the paper's tables of what has run.
@@ -272,6 +276,23 @@ def table(name: str, out: Path, styles: str, published: bool, **which: Any) -> N
             if published and number in ("1", "2"):
                 click.echo(paper.to_markdown(paper.compare(frame, int(number), **which)))
     click.echo(f"All scores: {write_results(out, frame)}", err=True)
+
+
+@main.command()
+@OUT
+@click.option("--to", type=click.Path(path_type=Path), help="The file to write. Default: report.html under --out.")
+@WHICH
+def report(**options: Any) -> None:
+    """Write what has run as one HTML page: tables, pictures, health, where and how it was made. It loads nothing.
+
+    \b
+    flexbench report
+    flexbench report --out results/mnist-cpu --to mnist.html
+    """
+    from benchmark.api import report as write
+
+    path = write(**options)
+    click.echo(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""The four functions of the Python API. Heavy modules are imported when a function is called."""
+"""The functions of the Python API. Heavy modules are imported when a function is called."""
 
 from __future__ import annotations
 
@@ -114,3 +114,13 @@ def table(number: int = 1, out: str | Path = "results", **options: Any) -> pd.Da
     from .reporting.tables import make
 
     return make(results(Path(out)), number, **options).frame
+
+
+def report(out: str | Path = "results", to: str | Path | None = None, **options: Any) -> Path:
+    """One static HTML page of what is on disk under `out`, written to `to` or `out`/report.html; returns its path.
+
+    Options (preset, space, images) as of `reporting.tables.make`. Raises FlexbenchError as `reporting.report.write`.
+    """
+    from .reporting.report import write
+
+    return write(Path(out), Path(to) if to else None, **options)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -15,8 +17,12 @@ COLUMNS = list(ResultRow.__annotations__)
 
 def results(out: Path) -> pd.DataFrame:
     """All scores of all jobs under an output root, in a fixed order."""
-    rows = [row for job in find_jobs(out) for row in job.rows]
-    frame = pd.DataFrame(rows, columns=COLUMNS)
+    return tidy(row for job in find_jobs(out) for row in job.rows)
+
+
+def tidy(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
+    """Result rows as a frame, in a fixed order."""
+    frame = pd.DataFrame(list(rows), columns=COLUMNS)
     keys = ["dataset", "model", "latent_dim", "seed", "preset", "settings", "hash", "step", "metric", "n_images"]
     return frame.sort_values(keys, kind="stable").reset_index(drop=True)
 
