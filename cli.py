@@ -79,11 +79,18 @@ SPACE = several(
     click.option("--inception-weights", envvar="FLEXBENCH_INCEPTION", metavar="FILE",
                  help="inception-2015-12-05.pt, for --features inception."),
 )  # fmt: skip
+CHECKPOINT = several(
+    click.option("--select", "rule", default="last", show_default=True, metavar="RULE",
+                 help="Checkpoint: last, best_val or oracle (best on test), where 'run --score-every' scored several."),
+    click.option("--budget-by", type=click.Choice(["steps", "flops"]), default="steps", show_default=True,
+                 help="flops: of each model the last scored checkpoint that the cheapest model's compute allows."),
+)  # fmt: skip
 WHICH = several(
     click.option("--preset", help="Which preset's results, where there are several."),
     click.option("--features", "space", help="Which feature space's results, where there are several."),
     click.option("--images", type=int, help="Which number of scored images, where there are several."),
 )
+
 
 GRID = several(
     click.option("--models", required=True, help="Names and globs, comma-separated, or 'all': vae,\"flexae*\"."),
@@ -240,12 +247,9 @@ def exit_code(words: list[str]) -> int:
 @click.argument("name", metavar="[1|2|3|4|cost|all]", type=click.Choice([*TABLES, "all"]), default="all")
 @OUT
 @click.option("--format", "styles", default="md", show_default=True, metavar="STYLE,...",
-              help="md, csv, latex or html; several of them are written to files in OUT/tables.")
+              help="md, csv, latex or html; several of them are written to files in OUT/tables.")  # fmt: skip
 @WHICH
-@click.option("--select", "rule", default="last", show_default=True, metavar="RULE",
-              help="Checkpoint: last, best_val or oracle (best on test), where 'run --score-every' scored several.")
-@click.option("--budget-by", type=click.Choice(["steps", "flops"]), default="steps", show_default=True,
-              help="flops: of each model the last scored checkpoint that the cheapest model's compute allows.")
+@CHECKPOINT
 @click.option("--published", is_flag=True, help="Below tables 1 and 2, how their order agrees with the paper's.")
 def table(name: str, out: Path, styles: str, rule: str, budget_by: str, published: bool, **which: Any) -> None:
     """Make the paper's tables of what has run.
@@ -288,14 +292,8 @@ def table(name: str, out: Path, styles: str, rule: str, budget_by: str, publishe
 @main.command()
 @click.argument("names", nargs=-1, metavar=f"[{'|'.join(FIGURES)}|all]...", type=click.Choice([*FIGURES, "all"]))
 @OUT
-@click.option(
-    "--format",
-    "formats",
-    default=",".join(FORMATS),
-    show_default=True,
-    metavar="FORMAT,...",
-    help="Of the pictures; the data behind each are always written as CSV.",
-)
+@click.option("--format", "formats", default=",".join(FORMATS), show_default=True, metavar="FORMAT,...",
+              help="Of the pictures; the data behind each are always written as CSV.")  # fmt: skip
 @click.option("--models", help="Names and globs, comma-separated. Default: all that have results.")
 @WHICH
 @DATA_DIR
@@ -323,6 +321,23 @@ def figure(names: tuple[str, ...], out: Path, formats: str, device: str, **optio
     for plot in plots:
         for path in save(plot, out / "figures", wanted):
             click.echo(path)
+
+
+@main.command()
+@OUT
+@click.option("--to", type=click.Path(path_type=Path), help="The file to write. Default: report.html under --out.")
+@WHICH
+def report(**options: Any) -> None:
+    """Write what has run as one HTML page: tables, pictures, health, where and how it was made. It loads nothing.
+
+    \b
+    flexbench report
+    flexbench report --out results/mnist-cpu --to mnist.html
+    """
+    from benchmark.api import report as write
+
+    path = write(**options)
+    click.echo(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 @main.command()

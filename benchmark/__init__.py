@@ -1,5 +1,5 @@
 """flexbench: train, score and tabulate generative auto-encoders on equal terms."""
 
-from .api import evaluate, figure, load, run, table
+from .api import evaluate, figure, load, report, run, table
 
-__all__ = ["evaluate", "figure", "load", "run", "table"]
+__all__ = ["evaluate", "figure", "load", "report", "run", "table"]

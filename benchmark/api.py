@@ -1,4 +1,4 @@
-"""The five functions of the Python API. Heavy modules are imported when a function is called."""
+"""The functions of the Python API. Heavy modules are imported when a function is called."""
 
 from __future__ import annotations
 
@@ -126,3 +126,13 @@ def figure(name: str, out: str | Path = "results", **options: Any) -> list[Plot]
     from .reporting.figures import Query, make
 
     return make(name, Query(Path(out), **options))
+
+
+def report(out: str | Path = "results", to: str | Path | None = None, **options: Any) -> Path:
+    """One static HTML page of what is on disk under `out`, written to `to` or `out`/report.html; returns its path.
+
+    Options (preset, space, images) as of `reporting.tables.make`. Raises FlexbenchError as `reporting.report.write`.
+    """
+    from .reporting.report import write
+
+    return write(Path(out), Path(to) if to else None, **options)

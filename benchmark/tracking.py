@@ -24,6 +24,7 @@ SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # a dozen more processes, for features that are not used here
 }
 
 
@@ -128,7 +129,7 @@ def server_command(out: Path, port: int) -> list[str]:
         raise FlexbenchError(f"there is no MLflow store in '{out}'. Run something first, or give its folder by --out.")
     return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", default_uri(out),
             "--artifacts-destination", str(out.resolve() / ARTIFACTS),
-            "--host", "127.0.0.1", "--port", str(port)]  # fmt: skip
+            "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]  # fmt: skip
 
 
 def client(uri: str) -> Any:

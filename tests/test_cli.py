@@ -28,7 +28,7 @@ def test_the_installed_command_shows_its_help_without_importing_torch():
         "import sys; from cli import main; main(['--help'], standalone_mode=False); assert 'torch' not in sys.modules"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    for command in ("run", "table", "figure", "evaluate", "sample", "ls", "check", "data", "ui"):
+    for command in ("run", "table", "figure", "report", "evaluate", "sample", "ls", "check", "data", "ui"):
         assert f"\n  {command} " in shown
 
 

@@ -51,7 +51,8 @@ def test_shared_code_reaches_models_through_the_registry_only(path: Path):
 
 
 def test_reading_results_imports_no_torch():
-    code = "import sys, benchmark, benchmark.reporting.tables, benchmark.listing; assert 'torch' not in sys.modules"
+    modules = "benchmark.reporting.tables, benchmark.reporting.report, benchmark.listing"
+    code = f"import sys, benchmark, {modules}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..errors import FlexbenchError, unknown
 from ..evaluation.metrics import Metric
+from ..registry import BUILT_IN
 from ..schema import LAST
 
 FLOPS = "flops"
@@ -20,6 +21,7 @@ RULES = {
     FLOPS: "the last scored one that the compute of the dataset's cheapest model allows",
 }
 JUDGES = {"best_val": "gen_fd_val", "oracle": "gen_fd"}  # family that the choice looks at
+BUILT_IN_ORDER = {name: i for i, name in enumerate(BUILT_IN)}
 NOTHING = "nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke"
 
 
@@ -44,7 +46,13 @@ def choose(
         raise FlexbenchError(NOTHING)
     rows = pd.concat([_one_count(part, images) for _, part in rows.groupby("dataset")])
     rows = rows[rows.protocol == rows.protocol.max()]
-    return pd.concat([select(rows, results, rule), _references(rows, results, metrics)])
+    return ordered(pd.concat([select(rows, results, rule), _references(rows, results, metrics)]))
+
+
+def ordered(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the order of the registry; included models after the suite's own, by name."""
+    place = rows.model.map(lambda m: BUILT_IN_ORDER.get(m, len(BUILT_IN_ORDER)))
+    return rows.assign(order=place).sort_values(["order", "model"], kind="stable")
 
 
 def one_of(rows: pd.DataFrame, column: str, chosen: str | int | None, option: str) -> pd.DataFrame:

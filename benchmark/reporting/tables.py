@@ -9,7 +9,6 @@ import pandas as pd
 
 from ..errors import FlexbenchError
 from ..evaluation.metrics import METRICS, TABLE_TITLES, Metric
-from ..registry import BUILT_IN
 from ..schema import LAST
 from . import selection, verdicts
 from .selection import NOTHING, NotThisTableError, choose
@@ -18,7 +17,6 @@ FLOOR = "real images"
 CONTROL = "noisy copies"
 BY_SIZE = 3  # the table that shows the scores of table 1 against the latent size
 COST_NAME = "cost"
-BUILT_IN_ORDER = {name: i for i, name in enumerate(BUILT_IN)}
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,7 @@ def make(
         raise FlexbenchError(f"there is no table {number}. Tables: {', '.join(map(str, TABLE_TITLES))}.")
     selection.check_table(number, rule)
     metrics = [m for m in METRICS.values() if m.table == (1 if number == BY_SIZE else number)]
-    rows = _ordered(choose(results, metrics, preset, space, images, rule))
+    rows = choose(results, metrics, preset, space, images, rule)
     rows = at_several_sizes(rows) if number == BY_SIZE else rows
     models = model_cells(rows, metrics, by_size=number == BY_SIZE)
     references = {FLOOR: reference_cells(rows, FLOOR, {m.family: m.floor for m in metrics}, number == BY_SIZE),
@@ -166,12 +164,6 @@ def headings(rows: pd.DataFrame, by_size: bool) -> pd.Series:
     return names + " m=" + rows.latent_dim.astype(str) if by_size else names
 
 
-def _ordered(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the order of the registry; included models after the suite's own, by name."""
-    place = rows.model.map(lambda m: BUILT_IN_ORDER.get(m, len(BUILT_IN_ORDER)))
-    return rows.assign(order=place).sort_values(["order", "model"], kind="stable")
-
-
 def row_labels(models: pd.DataFrame, sized: bool = True) -> pd.Series:
     """A model's title with its changed settings; if `sized`, with the latent size where a dataset has several.
 
@@ -216,7 +208,8 @@ def scored_jobs(results: pd.DataFrame, preset: str | None = None) -> pd.DataFram
     scored = results[(results.family == "gen_fd") & (results.checkpoint == LAST)]
     if scored.empty:
         raise FlexbenchError(NOTHING)
-    return _ordered(selection.one_of(scored, "preset", preset, "--preset")).drop_duplicates(["dataset", "model", "hash"])
+    rows = selection.one_of(scored, "preset", preset, "--preset")
+    return selection.ordered(rows).drop_duplicates(["dataset", "model", "hash"])
 
 
 def cost(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import importlib
 from collections.abc import Iterable
 
 from ...errors import FlexbenchError, unknown
-from .plot import FORMATS, Plot, Query, save
+from .plot import FORMATS, Plot, Query, rendered, save
 
 FIGURES = {  # name -> module:function of this package
     "pareto": "pareto:make",
@@ -20,7 +20,7 @@ FIGURES = {  # name -> module:function of this package
     "5": "latents:make",
 }
 
-__all__ = ["FIGURES", "FORMATS", "Plot", "Query", "make", "make_several", "save"]
+__all__ = ["FIGURES", "FORMATS", "Plot", "Query", "make", "make_several", "rendered", "save"]
 
 
 def make(name: str, query: Query) -> list[Plot]:

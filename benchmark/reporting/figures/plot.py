@@ -77,14 +77,19 @@ def save(plot: Plot, folder: Path, formats: Iterable[str] = FORMATS) -> list[Pat
     """
     ensure_dir(folder)
     paths = []
-    with style.house():
-        figure = plot.draw()
-        for kind in formats:
-            paths.append(folder / f"{plot.name}.{kind}")
-            atomic_write(paths[-1], _rendered(figure, kind, plot))
+    for kind, content in zip(formats, rendered(plot, formats), strict=True):
+        paths.append(folder / f"{plot.name}.{kind}")
+        atomic_write(paths[-1], content)
     paths.append(folder / f"{plot.name}.csv")
     atomic_write(paths[-1], plot.frame.to_csv(index=False))
     return paths
+
+
+def rendered(plot: Plot, formats: Iterable[str]) -> list[bytes]:
+    """The plot drawn once, as the content of a file of each format."""
+    with style.house():
+        figure = plot.draw()
+        return [_rendered(figure, kind, plot) for kind in formats]
 
 
 def _rendered(figure: Figure, kind: str, plot: Plot) -> bytes:
