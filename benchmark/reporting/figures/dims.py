@@ -12,7 +12,7 @@ from ...evaluation.metrics import METRICS, Metric
 from .. import tables
 from . import labels, style
 from .plot import Plot, Query
-from .scores import dataset_title, info_of, latest, over_seeds, protocol
+from .scores import dataset_title, info_of, over_seeds, protocol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ WIDE = 8  # scores that differ by more than this factor are shown on a logarithm
 def make(query: Query) -> list[Plot]:
     """One plot with two panels per dataset; FlexbenchError where no dataset has results at two latent sizes."""
     metrics = [METRICS[family] for family in PANELS]
-    rows = tables.choose(latest(query.results), metrics, query.preset, query.space, query.images)
+    rows = tables.choose(query.results, metrics, query.preset, query.space, query.images)
     rows = tables.at_several_sizes(rows, "this figure")
     frame = points(rows, metrics)
     caption = (

@@ -17,7 +17,7 @@ from .. import tables
 from ..published import one_variant
 from . import mosaic
 from .plot import Plot, Query
-from .scores import dataset_slug, dataset_title, latest
+from .scores import dataset_slug, dataset_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,7 +62,7 @@ def make(query: Query) -> list[Plot]:
 def with_weights(query: Query) -> pd.DataFrame:
     """The jobs that are shown, a row each, `row` being their label in tables."""
     metric = METRICS["gen_fd"]
-    rows = tables.choose(latest(query.results), [metric], query.preset, query.space, query.images)
+    rows = tables.choose(query.results, [metric], query.preset, query.space, query.images)
     rows = tables.model_cells(rows, [metric])
     rows = rows[[Path(folder, WEIGHTS).is_file() for folder in rows.folder]]
     if rows.empty:

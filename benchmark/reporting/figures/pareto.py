@@ -11,7 +11,7 @@ from ...evaluation.metrics import METRICS
 from .. import tables
 from . import labels, style
 from .plot import Plot, Query
-from .scores import dataset_title, latest, over_seeds, protocol
+from .scores import dataset_title, over_seeds, protocol
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ RULE = (
 
 def make(query: Query) -> list[Plot]:
     """One plot with a panel per dataset and latent size; raises what `tables.choose` raises."""
-    rows = tables.choose(latest(query.results), [METRIC], query.preset, query.space, query.images)
+    rows = tables.choose(query.results, [METRIC], query.preset, query.space, query.images)
     frame = points(rows)
     caption = f"{METRIC.title} ({METRIC.better} is better). {RULE} {protocol(rows, [METRIC])}"
     return [Plot("pareto", "Generation score against training compute", caption, frame, lambda: draw(frame))]

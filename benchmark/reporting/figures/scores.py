@@ -13,11 +13,6 @@ from ...evaluation.metrics import Metric
 from .. import tables
 
 
-def latest(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each job and score only the row of its last step."""
-    return rows[rows.step == rows.groupby(["folder", "metric", "n_images"]).step.transform("max")]
-
-
 def over_seeds(rows: pd.DataFrame, keys: Sequence[str], **more: tuple[str, str]) -> pd.DataFrame:
     """Mean, standard deviation (NaN for one seed) and number of seeds of the values of rows that share `keys`.
 
@@ -31,7 +26,7 @@ def over_seeds(rows: pd.DataFrame, keys: Sequence[str], **more: tuple[str, str])
 
 def protocol(rows: pd.DataFrame, metrics: list[Metric]) -> str:
     """The caption that the same rows have in a table."""
-    return tables.caption(rows, metrics)
+    return tables.caption(rows[rows.family.isin({m.family for m in metrics})])
 
 
 def info_of(dataset: str) -> DatasetInfo | None:
