@@ -35,8 +35,9 @@ def test_walks_end_at_the_reconstructions(model, digits):
     expected = reconstruct(model, found.ends.reshape(-1, 1, 8, 8)).reshape(found.ends.shape)
     assert np.array_equal(found.images[:, [0, -1]], expected)
     first, last = codes_of(model, found.ends[:, 0]), codes_of(model, found.ends[:, 1])
-    middle = images_of(model, (first + last) / 2).astype(int)
-    assert np.abs(middle - found.images[:, 2]).max() <= 1
+    for share, images in zip((0, 0.25, 0.5, 0.75, 1), found.images.swapaxes(0, 1), strict=True):
+        expected = images_of(model, (1 - share) * first + share * last).astype(int)
+        assert np.abs(expected - images).max() <= 1
 
 
 def test_a_class_direction_is_the_difference_of_mean_codes(model, digits):

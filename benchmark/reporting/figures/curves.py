@@ -56,7 +56,8 @@ def losses(job: pd.Series) -> pd.DataFrame:
     found, before, phase, length = [], 0, None, 0
     for row in read_jsonl(Path(job.folder, "train.jsonl")):
         if row["phase"] != phase:
-            before, phase, length = before + length, row["phase"], row["of"]
+            before, phase, length = before + length, row["phase"], 0
+        length = row.get("of", row["step"])
         for key, value in row.items():
             if key.startswith("loss/") and value is not None:
                 found.append((phase, row["step"], before + row["step"], key.removeprefix("loss/"), value))
