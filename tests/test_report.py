@@ -241,7 +241,7 @@ def test_commands_make_the_scored_runs_again(site: Path):
 def test_commands_and_function(site: Path, tmp_path: Path, flexbench, text: str):
     result = flexbench("report", "--out", site, "--to", tmp_path / "new" / "x.html")
     assert result.exit_code == 0, result.output
-    assert re.fullmatch(r"Report: .*x\.html \(0\.\d MB\)\n", result.output)
+    assert re.fullmatch(r"Report: .*x\.html \(\d\.\d MB\)\n", result.output)
     assert (tmp_path / "new" / "x.html").read_text() == text
     assert benchmark.report(out=site) == site / "report.html"
     assert (site / "report.html").read_text() == text
