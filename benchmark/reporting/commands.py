@@ -16,7 +16,7 @@ Grid = tuple[str, str, int, tuple[int, ...], int]  # dataset, preset, latent siz
 
 def reproduce(runs: Iterable[Run]) -> list[str]:
     """One `flexbench run` command per part of the grid that shares its options, for the runs that have test scores."""
-    scored = [run for run in runs if any(row["family"] == "gen_fd" for row in run.rows)]
+    scored = [run for run in runs if run.test_rows]
     return [command(scored, grid, cells) for grid, cells in grids(scored).items()]
 
 
@@ -71,7 +71,7 @@ def preset_words(preset: str) -> Iterator[str]:
 
 def scoring_words(run: Run, preset: str) -> Iterator[str]:
     """Feature space, number of images and image size, where they are not what the command takes by itself."""
-    row = next(row for row in run.rows if row["family"] == "gen_fd")
+    row = run.test_rows[0]
     if row["space"] != DEFAULT_SPACE:
         yield from ("--features", str(row["space"]))
     usual = PRESETS.get(preset.partition("[")[0])

@@ -91,11 +91,13 @@ def available(scores: pd.DataFrame) -> list[str]:
 
 
 def shown_cells(scores: pd.DataFrame, tables: Mapping[str, Any], **which: Any) -> pd.DataFrame:
-    """The models' scores that table 1 is made of, each with its row; none where there is no such table."""
+    """The models' scores that table 1 is made of, in the order of its rows; none where there is no such table."""
     metrics = [metric for metric in METRICS.values() if metric.table == 1]
     if "1" not in tables:
         return scores.iloc[:0].assign(row="")
-    return model_cells(choose(scores, metrics, **which), metrics)
+    cells = model_cells(choose(scores, metrics, **which), metrics)
+    place = {row: i for i, row in enumerate(tables["1"].frame.index)}
+    return cells.iloc[cells.row.map(place).argsort(kind="stable")]
 
 
 def used_metrics(tables: Mapping[str, Any]) -> list[Metric]:

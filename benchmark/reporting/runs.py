@@ -49,8 +49,8 @@ class Run:
 
     @property
     def head(self) -> dict[str, Any]:
-        """The part of its rows that all of them share; empty before it is scored."""
-        return self.rows[0] if self.rows else {}
+        """The part that all rows of the trained model share; empty before it is scored."""
+        return next((row for row in self.rows if row["checkpoint"] == "last"), {})
 
     @property
     def title(self) -> str:
@@ -65,20 +65,25 @@ class Run:
     @property
     def settings(self) -> str:
         """The knobs that differ from their defaults; before it is scored these are not known, and all are named."""
-        if self.rows:
-            return self.head.get("settings") or ""
+        if self.head:
+            return self.head["settings"] or ""
         return ", ".join(f"{k}={v}" for k, v in self.job.config.method.items() if k not in SHARED_KNOBS)
 
     @property
     def label(self) -> str:
         """'VAE [beta=2.0]'."""
-        changed = self.settings if self.rows else ""
+        changed = self.settings if self.head else ""
         return f"{self.title} [{changed}]" if changed else self.title
 
     @property
     def hash(self) -> str:
         """Of the configuration, as its folder has it."""
         return self.job.folder.name.rpartition("-")[2]
+
+    @property
+    def test_rows(self) -> list[dict[str, Any]]:
+        """Distances of the trained model's samples to test images: one per feature space and number of images."""
+        return [row for row in self.rows if row["family"] == "gen_fd" and row["checkpoint"] == "last"]
 
     @property
     def tried(self) -> bool:
