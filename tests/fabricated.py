@@ -66,7 +66,8 @@ def run(
               "train_seconds": 60.0, **more}  # fmt: skip
     rows = [{**shared, "family": f, "metric": f"{f}@{shared['space']}", "value": v} for f, v in scores.items()]
     (here / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    losses = [{"phase": "main", "step": s, "loss/total": 1 / s, "loss/reconstruction": 0.5 / s} for s in (30, 3000)]
+    losses = [{"phase": "main", "step": s, "of": 3000, "images": 64 * s, "seconds": s / 50, "loss/total": 1 / s,
+               "loss/reconstruction": 0.5 / s} for s in (30, 3000)]  # fmt: skip
     (here / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in losses))
     write(here / "health.json", {"rms_code": 1.25, "active_dims": 32.0, "prior_mismatch": 0.05 + seed / 100})
     write(here / "done", {"evaluations": ["x"]})

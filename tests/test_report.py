@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import shutil
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 
 import benchmark
 from benchmark.errors import FlexbenchError
-from benchmark.reporting import commands, runs
+from benchmark.reporting import commands, report, runs
 from benchmark.reporting.collect import results
 from benchmark.reporting.formats import to_text
 from benchmark.reporting.report import page, policy, write
@@ -24,6 +25,7 @@ from benchmark.reporting.tables import FLOOR, cost, make
 from tests import fabricated
 from tests.fabricated import HOSTILE
 
+PLOTS = report.plots
 SCORES = {"rec_fd": 50.0, "gen_fd": 90.0, "real_fd": 2.5}
 
 
@@ -61,6 +63,14 @@ class Parsed(HTMLParser):
     def body(self, section: str) -> dict[str, list[tuple[str, str | None]]]:
         """Rows by their first cell."""
         return {" ".join(row[0][0].split()): row[1:] for row in self.rows[section]}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_figures() -> Iterator[None]:
+    """Figures take longer than all the rest of a page: they have a test of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "plots", lambda *_, **__: [])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -268,9 +278,20 @@ def test_commands_and_function(site: Path, tmp_path: Path, flexbench, text: str)
 
 def test_many_runs_without_pictures(tmp_path: Path):
     fabricated.jobs(tmp_path, 200)
+    assert report.drawable(runs.find(tmp_path)[:100]) == ["pareto", "dims", "curves"]
+    assert report.drawable(runs.find(tmp_path)) == ["pareto", "dims"]
     parsed = Parsed(page(tmp_path))
     assert len(parsed.rows["runs"]) == 201
     assert "VAE" in parsed.body("table-1")
+
+
+def test_figures_are_drawn_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(report, "plots", PLOTS)
+    fabricated.run(tmp_path, "vae", title=HOSTILE, scores=SCORES)
+    text = page(tmp_path)
+    assert text == page(tmp_path)
+    assert text.count("<svg ") == 2 and "<img src=x" not in text  # there is one latent size
+    assert "Losses over steps" in Parsed(text).text and not [g for _, g in Parsed(text).tags if "style" in g]
 
 
 def test_drawings_keep_their_look_without_styles():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from . import commands, summary
 from .collect import tidy
 from .formats import to_text
 from .gallery import galleries
-from .runs import find, health_sheet, runs_sheet, tally
+from .runs import Run, find, health_sheet, runs_sheet, tally
 from .selection import choose
 from .sheets import Grid, Sheet, cost_sheet, sheet
 from .svg import inline
@@ -30,6 +30,7 @@ from .tables import BY_SIZE, COST_NAME, Table, make_several, model_cells
 
 PAGE = Path(__file__).parent / "page"
 DRAWN = ("pareto", "dims", "curves")  # figures that need neither the models nor the data
+LINE_PER_RUN, MANY = ("curves",), 100  # with more runs these figures would outweigh the whole page
 NAME = "report.html"  # under the output root, if no other file is named
 
 
@@ -64,7 +65,7 @@ def page(out: Path, preset: str | None = None, space: str | None = None, images:
         count=summary.count,
         tables=[block(name, table) for name, table in tables.items()],
         galleries=galleries(runs, cells),
-        figures=figures(plots(out, **which)),
+        figures=figures(plots(out, drawable(runs), **which)),
         health=extra("health", health_sheet(runs)),
         runs=extra("runs", runs_sheet(runs)),
         metrics=used_metrics(tables),
@@ -72,12 +73,18 @@ def page(out: Path, preset: str | None = None, space: str | None = None, images:
     )
 
 
-def plots(out: Path, **which: Any) -> list[tuple[str, str, str]]:
-    """Those of the figures DRAWN that can be made of what has run: (title, caption, SVG document)."""
+def drawable(runs: Sequence[Run]) -> list[str]:
+    """Names of the figures for a page; of many runs, not those with a line for each."""
+    many = sum(bool(run.test_rows) for run in runs) > MANY
+    return [name for name in DRAWN if not (many and name in LINE_PER_RUN)]
+
+
+def plots(out: Path, names: Sequence[str], **which: Any) -> list[tuple[str, str, str]]:
+    """Those of the figures that can be made of what has run: (title, caption, SVG document)."""
     from .figures import Query, make_several, rendered
 
     try:
-        found, _ = make_several(DRAWN, Query(out, **which))
+        found, _ = make_several(names, Query(out, **which))
     except FlexbenchError:  # not one of them: the page has its tables
         return []
     return [(plot.title, plot.caption, rendered(plot, ["svg"])[0].decode()) for plot in found]
@@ -200,9 +207,10 @@ def render(**content: Any) -> str:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                               lstrip_blocks=True, keep_trailing_newline=True)  # fmt: skip
     style, script = ((PAGE / name).read_text("utf-8") for name in ("style.css", "script.js"))
-    return environment.get_template("template.html").render(
+    text = environment.get_template("template.html").render(
         style=Markup(style), script=Markup(script), policy=policy(style, script), markup=Markup, **content
     )
+    return text.lstrip()  # of the lines that only define macros
 
 
 def policy(style: str, script: str) -> str:
