@@ -131,7 +131,7 @@ def draw(title: str, found: Found) -> Figure:
         for picture in panel:
             left += round(LETTER * max(map(len, picture.rows), default=0))
             pictures.append(picture)
-            corners.append((left, mosaic.HEAD))
+            corners.append((left, 2 * mosaic.HEAD))  # room for the title above the headings
             left += picture.size[0] + mosaic.GAP // 2
         left += 2 * mosaic.GAP
     return mosaic.draw(pictures, np.array(corners), margin=(mosaic.GAP, mosaic.HEAD // 2))
@@ -139,7 +139,7 @@ def draw(title: str, found: Found) -> Figure:
 
 def _walks(title: str, walks: Walks) -> Iterator[mosaic.Picture]:
     inner = walks.images.shape[1] - 2
-    yield _strip(walks.ends[:, :1], f"{title}: interpolation", columns=["real"])
+    yield _strip(walks.ends[:, :1], f"{title}\nInterpolation", columns=["real"])
     yield _strip(walks.images, columns=["rec.", *[""] * inner, "rec."])
     yield _strip(walks.ends[:, 1:], columns=["real"])
 
