@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from baselines.wae_gmm import spread_means
+from baselines.wae_gmm import circle, spread_means
 
 from ..model_tools import M, build, handle, images
 
@@ -40,6 +40,19 @@ def test_means_are_centred_and_scaled(components):
     means = spread_means(components, 7, 0.8)
     torch.testing.assert_close(means.mean(0), torch.zeros(7), atol=1e-6, rtol=0)
     assert means.square().mean().item() == pytest.approx(0.8)
+
+
+def test_means_on_a_circle_are_evenly_spaced_in_the_first_two_dimensions():
+    means = build("wae-gmm", components=8, radius=3.0, variance=0.25).means
+    assert torch.equal(means, circle(8, M, 3.0)) and not means[:, 2:].any()
+    torch.testing.assert_close(means.norm(dim=1), torch.full((8,), 3.0))
+    side = 2 * 3.0 * torch.sin(torch.tensor(torch.pi / 8))  # of a regular octagon
+    torch.testing.assert_close((means - means.roll(1, 0)).norm(dim=1), side.expand(8))
+
+
+def test_with_one_component_there_is_no_circle():
+    with pytest.raises(ValueError, match="no circle"):
+        build("wae-gmm", components=1, radius=3.0)
 
 
 def test_with_one_component_it_is_wae_gan():
