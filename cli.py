@@ -228,8 +228,9 @@ def show_jobs(jobs: list[Any], request: Any) -> None:
     from benchmark.device import choose_device
     from benchmark.runner import plan
 
+    spaces = dict.fromkeys(request.evaluation(job.config.dataset).space for job in jobs)
     click.echo(f"{len(jobs)} jobs under {request.out / 'runs'}, on {choose_device(request.device)}, "
-               f"scored in {request.space}:")  # fmt: skip
+               f"scored in {', '.join(spaces)}:")  # fmt: skip
     for job in jobs:
         state, detail = plan(job, request)
         click.echo(f"  {state:<10} {job.label}" + (f": {detail}" if detail else ""))
@@ -459,7 +460,7 @@ def prepare(name: str, data_dir: Path | None, image_size: int | None, source: Pa
 
     dataset = open_dataset(name, source or data_dir, image_size, download=not offline)
     click.echo(
-        f"{dataset.name}: {dataset.size}x{dataset.size}x{dataset.channels}, {len(dataset.train):,} train, "
+        f"{dataset.name}: {dataset.info.shape}, {len(dataset.train):,} train, "
         f"{len(dataset.val):,} validation, {len(dataset.test):,} test, content {dataset.content_hash[:12]}"
     )
 

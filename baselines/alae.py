@@ -62,6 +62,7 @@ class ALAE(Method):
     paper = "Pidhorskyi et al., CVPR 2020"
     year = 2020
     url = "https://arxiv.org/abs/2004.04467"
+    images_only = "its decoder makes images in [0, 1]"
     ema_decay = 0.991
     tries = {"lr": (4e-5, 1e-4, 2e-4)}
     Config = ALAEConfig

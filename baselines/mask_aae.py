@@ -79,6 +79,7 @@ class MaskAAE(Method):
     paper = "Mondal et al., UAI 2020"
     year = 2020
     url = "https://arxiv.org/abs/1912.04564"
+    images_only = "its reconstruction error is a cross-entropy of pixels in [0, 1]"
     tries = {"rec_weight": (100.0, 1000.0, 10000.0)}
     Config = MaskAAEConfig
 

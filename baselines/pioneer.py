@@ -75,6 +75,7 @@ class Pioneer(Method):
     paper = "Heljakka et al., ACCV 2018"
     year = 2018
     url = "https://arxiv.org/abs/1807.03026"
+    images_only = "its decoder makes images in [0, 1]"
     ema_decay = 0.999
     averaged = ("decoder",)
     tries = {"lr": (2e-4, 5e-4, 1e-3)}

@@ -44,6 +44,7 @@ class VampPrior(AnnealedVAE):
     paper = "Tomczak & Welling, AISTATS 2018"
     year = 2018
     url = "https://arxiv.org/abs/1705.07120"
+    images_only = "its pseudo-inputs are images in [0, 1]"
     Config = VampPriorConfig
 
     def __init__(self, data: DataSpec, config: VampPriorConfig):

@@ -69,6 +69,7 @@ class VQVAE(Method):
     paper = "van den Oord et al., NeurIPS 2017"
     year = 2017
     url = "https://arxiv.org/abs/1711.00937"
+    images_only = "its code is a grid of positions, and a vector has none"
     tries = {"commitment": (0.1, 0.25, 1.0)}
     Config = VQVAEConfig
 

@@ -75,6 +75,7 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
     folder that is not there or holds no images, and as `open_dataset` and `feature_space` do.
     """
     from .data import open_dataset
+    from .data.info import shape_of
     from .device import settle
     from .errors import FlexbenchError
     from .evaluation.evaluator import References, check_count, score_generated, score_method
@@ -92,12 +93,14 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
         raise FlexbenchError("--dataset is needed to score a folder of images, e.g. --dataset mnist.")
     data = open_dataset(dataset, data_dir and Path(data_dir), image_size)
     check_count(data, images)
-    features = feature_space(space, inception_weights, device)
+    features = feature_space(data.info.space_for(space), inception_weights, device)
     if not isinstance(source, (str, Path)):
-        made, real = (f"{d.size}x{d.size}x{d.channels}" for d in (source.data, data))
+        made, real = (shape_of(d.channels, d.size) for d in (source.data, data))
         if made != real:
-            raise FlexbenchError(f"the model makes {made} images and {dataset} holds {real}: they do not compare.")
+            raise FlexbenchError(f"the model makes {made} and {dataset} holds {real}: they do not compare.")
         return {s.metric: s.value for s in score_method(source, References(data, images, features), seed or 0)}
+    if not data.info.are_images:
+        raise FlexbenchError(f"{dataset} holds vectors, and a folder holds images: they do not compare.")
     pictures = read_images(Path(source), data.channels, data.size, images)
     references = References(data, len(pictures), features)
     scores = [*score_generated(pictures[: references.n], references), *references.floor()]

@@ -28,8 +28,7 @@ def datasets() -> Rows:
 
     rows: Rows = [("dataset", "images", "m", "splits", "licence", "source")]
     for info in DATASETS.values():
-        shape = f"{info.size}x{info.size}x{info.channels or '1|3'}"
-        rows.append((info.name, shape, str(info.latent_dim), info.splits, info.licence, info.source))
+        rows.append((info.name, info.shape, str(info.latent_dim), info.splits, info.licence, info.source))
     return rows
 
 

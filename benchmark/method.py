@@ -31,8 +31,8 @@ class DataSpec:
     """What a model may know of its data before it sees any."""
 
     name: str  # dataset, e.g. "mnist"
-    channels: int  # C: 1 or 3
-    size: int  # S: side in pixels, a multiple of 4
+    channels: int  # C: 1 or 3; of vectors, how many numbers they have
+    size: int  # S: side in pixels, a multiple of 4; 1 for vectors, which are [B, D, 1, 1] with values of any size
 
     @property
     def pixels(self) -> int:
@@ -48,9 +48,10 @@ class DataSpec:
 def weight_for(data: DataSpec, mnist: float, cifar10: float, celeba: float) -> float:
     """Of a loss weight that a paper gives for three datasets, the one for this kind of image.
 
-    Grey images take MNIST's, times their share of 784 pixels if they are smaller; colour ones CelebA's from 64x64 on.
+    Grey images take MNIST's, times their share of 784 pixels if they are smaller; so do vectors, whose numbers count
+    as pixels. Colour ones take CelebA's from 64x64 on.
     """
-    if data.channels == 1:
+    if data.channels == 1 or data.size == 1:
         return mnist * min(1.0, data.pixels / 784)
     return celeba if data.like_celeba else cifar10
 
@@ -115,7 +116,8 @@ class Method(nn.Module):
     Class attributes describe it: `name` (as typed), `title` (as printed), `paper`, `year`, `url`; `version` is raised
     when a change of the code changes the numbers; `ema_decay` turns on an average of the weights that replaces them
     for sampling and export, `averaged` limits it to some of the networks. `tries` maps one knob, which the sources
-    leave open or disagree about, to the three values that `flexbench tune` compares on the validation split.
+    leave open or disagree about, to the three values that `flexbench tune` compares on the validation split;
+    `images_only` says why the model makes no sense on vectors that are no images, where it does not.
     """
 
     name: ClassVar[str]
@@ -127,6 +129,7 @@ class Method(nn.Module):
     ema_decay: ClassVar[float | None] = None
     averaged: ClassVar[tuple[str, ...]] = ()  # names of the submodules that `ema_decay` is about; empty: all
     tries: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    images_only: ClassVar[str] = ""
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
     def __init__(self, data: DataSpec, config: MethodConfig):

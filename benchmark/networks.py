@@ -3,7 +3,8 @@
 It is the architecture of the FlexAE release: the "InfoGAN" nets of Dai & Wipf, "Diagnosing and Enhancing
 VAE Models" (ICLR 2019), with ReLU, one more transposed convolution and Glorot initialisation. `width` scales
 the base sizes 64 / 128 / 1024 of every network alike, so that it is the one knob of capacity.
-Images are [B, C, S, S] in [0, 1] with S a multiple of 4; latent codes are [B, m].
+Images are [B, C, S, S] in [0, 1] with S a multiple of 4; latent codes are [B, m]. For vectors [B, D, 1, 1], S = 1, the
+networks of images become dense ones, without batch norm, and the decoder's output has no bounds.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+
+VECTOR_LAYERS = 3  # hidden layers of the encoder, the decoder and the critic of vectors
 
 
 class _CorrectedStatistics:
@@ -55,6 +58,8 @@ def scaled(base: int, width: float) -> int:
 
 def build_encoder(channels: int, size: int, outputs: int, width: float = 1.0) -> nn.Sequential:
     """x [B, C, S, S] -> [B, outputs]: two stride-2 convolutions and two dense layers, batch norm on layers 2 and 3."""
+    if size == 1:
+        return nn.Sequential(nn.Flatten(), *build_mlp(channels, outputs, width, VECTOR_LAYERS))
     c1, c2, hidden = scaled(64, width), scaled(128, width), scaled(1024, width)
     net = nn.Sequential(
         nn.Conv2d(channels, c1, 4, stride=2, padding=1), nn.ReLU(),
@@ -67,6 +72,8 @@ def build_encoder(channels: int, size: int, outputs: int, width: float = 1.0) ->
 
 def build_decoder(channels: int, size: int, inputs: int, width: float = 1.0) -> nn.Sequential:
     """z [B, inputs] -> x [B, C, S, S] in [0, 1] (sigmoid). The second batch norm sees the flat vector, as released."""
+    if size == 1:
+        return nn.Sequential(*build_mlp(inputs, channels, width, VECTOR_LAYERS), nn.Unflatten(1, (channels, 1, 1)))
     c1, c2, hidden, side = scaled(64, width), scaled(128, width), scaled(1024, width), size // 4
     flat = c2 * side**2
     net = nn.Sequential(
@@ -106,6 +113,8 @@ def build_mlp(inputs: int, outputs: int, width: float = 1.0, layers: int = 4, hi
 
 def build_image_critic(channels: int, size: int, width: float = 1.0) -> nn.Sequential:
     """x [B, C, S, S] -> [B, 1]: the encoder's shape without any batch norm."""
+    if size == 1:
+        return build_encoder(channels, size, 1, width)
     c1, c2, hidden = scaled(64, width), scaled(128, width), scaled(1024, width)
     net = nn.Sequential(
         nn.Conv2d(channels, c1, 4, stride=2, padding=1), nn.ReLU(),

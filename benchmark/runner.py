@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from .config import JobConfig, Overrides, label, preset
 from .data import Dataset, open_dataset
+from .data.info import dataset_info
 from .device import choose_device
 from .errors import FlexbenchError
 from .evaluation.evaluator import check_count
@@ -68,10 +70,10 @@ class Request:
         for name, value in given.items():
             object.__setattr__(self, name, value)
 
-    @property
-    def evaluation(self) -> EvaluationConfig:
-        """What is scored."""
-        return EvaluationConfig(self.space, self.images or preset(self.preset).images, self.scores)
+    def evaluation(self, dataset: str) -> EvaluationConfig:
+        """What is scored on a dataset."""
+        space = dataset_info(dataset).space_for(self.space)
+        return EvaluationConfig(space, self.images or preset(self.preset).images, self.scores)
 
     @property
     def suite_name(self) -> str:
@@ -97,10 +99,23 @@ def expand(request: Request) -> tuple[list[Job], dict[str, Dataset]]:
     if not names:
         raise FlexbenchError("no dataset given. Use --datasets digits, or names from 'flexbench ls datasets'.")
     datasets = {name: open_dataset(name, request.data_dir, _size_for(name, request)) for name in names}
-    for dataset in datasets.values():
-        check_count(dataset, request.evaluation.images)
-    grid = itertools.product(names, models, request.latent_dims or (None,), request.seeds)
-    return [_job(request, registry, datasets[d], d, m, dim, seed) for d, m, dim, seed in grid], datasets
+    for name, dataset in datasets.items():
+        check_count(dataset, request.evaluation(name).images)
+    pairs = [(d, m) for d in names for m in suited(models, datasets[d], registry)]
+    grid = itertools.product(pairs, request.latent_dims or (None,), request.seeds)
+    return [_job(request, registry, datasets[d], d, m, dim, seed) for (d, m), dim, seed in grid], datasets
+
+
+def suited(models: Sequence[str], dataset: Dataset, registry: Registry) -> list[str]:
+    """The models that make sense on a dataset; a warning names the others. FlexbenchError where none does."""
+    reasons = {} if dataset.info.are_images else {m: registry.get(m).images_only for m in models}
+    skipped = {model: reason for model, reason in reasons.items() if reason}
+    if len(skipped) == len(models):
+        why = "; ".join(f"{model}: {reason}" for model, reason in skipped.items())
+        raise FlexbenchError(f"none of these models makes sense on {dataset.name}, whose data are vectors ({why}).")
+    for model, reason in skipped.items():
+        warnings.warn(f"{model} is skipped on {dataset.name}, whose data are vectors: {reason}.", stacklevel=3)
+    return [model for model in models if model not in skipped]
 
 
 def check(request: Request) -> None:
@@ -159,10 +174,11 @@ def _job(request: Request, registry: Registry, dataset: Dataset, name: str, mode
 
 def plan(job: Job, request: Request) -> tuple[str, str]:
     """What a job stands at or will be made to, and a detail: for people to read before anything is run."""
-    state = "new" if request.force else job.state(request.evaluation)
+    evaluation = request.evaluation(job.config.dataset)
+    state = "new" if request.force else job.state(evaluation)
     if state == "failed" and request.retry_failed:
         return "to retry", ""
-    return state, "" if request.force else job.detail(request.evaluation)
+    return state, "" if request.force else job.detail(evaluation)
 
 
 def run_jobs(jobs: Sequence[Job], datasets: dict[str, Dataset], request: Request) -> list[Outcome]:
@@ -174,7 +190,7 @@ def run_jobs(jobs: Sequence[Job], datasets: dict[str, Dataset], request: Request
     with Workers(request, hashes) as workers, ThreadPoolExecutor(request.jobs) as pool:
         ended = dict(zip(todo, pool.map(workers.run, todo), strict=True))
     write_results(request.out)
-    return [Outcome(job, ended.get(job, job.state(request.evaluation))) for job in jobs]
+    return [Outcome(job, ended.get(job, job.state(request.evaluation(job.config.dataset)))) for job in jobs]
 
 
 def _prepare(job: Job, request: Request) -> bool:
@@ -183,7 +199,7 @@ def _prepare(job: Job, request: Request) -> bool:
         job.delete()
     if request.retry_failed:
         job.forgive()
-    if job.state(request.evaluation) in ("done", "failed"):
+    if job.state(request.evaluation(job.config.dataset)) in ("done", "failed"):
         return False
     job.create()
     return True
@@ -253,8 +269,9 @@ class Workers:
         """What the worker must know: the fields it shares with the request, and the rest."""
         r = self.request
         shared = {f.name: getattr(r, f.name) for f in fields(WorkerOptions) if hasattr(r, f.name)}
-        own = {"evaluation": asdict(r.evaluation), "threads": threads(r), "position": position, "parent": os.getpid(),
-               "dataset_hash": self.hashes[job.config.dataset], "bar": sys.stderr.isatty(),
+        evaluation = asdict(r.evaluation(job.config.dataset))
+        own = {"evaluation": evaluation, "threads": threads(r), "position": position,
+               "parent": os.getpid(), "dataset_hash": self.hashes[job.config.dataset], "bar": sys.stderr.isatty(),
                "image_size": _size_for(job.config.dataset, r)}  # fmt: skip
         return json.dumps(shared | own, default=str)
 

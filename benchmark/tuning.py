@@ -103,9 +103,13 @@ def choose(tries: Sequence[Try], request: Request) -> list[Choice]:
     for one in tries:
         groups.setdefault((one.jobs[0].config.data["name"], order[one.model], one.model), []).append(one)
     return [
-        Choice(dataset, registry.get(model).title or model, tuple(group), scores(group, request.space))
+        Choice(dataset, registry.get(model).title or model, tuple(group), scores(group, _space(group, request)))
         for (dataset, _, model), group in sorted(groups.items())
     ]
+
+
+def _space(tries: Sequence[Try], request: Request) -> str:
+    return request.evaluation(tries[0].jobs[0].config.dataset).space
 
 
 def scores(tries: Sequence[Try], space: str) -> tuple[float | None, ...]:

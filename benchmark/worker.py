@@ -166,18 +166,20 @@ class Worker:
             return method
 
     def _draw(self, method: Any) -> None:
-        """Grids to look at: 64 samples, and test images above their reconstructions."""
+        """Grids to look at: 64 samples, and test images above their reconstructions. None of vectors."""
         import numpy as np
 
         from .evaluation.evaluator import generate, reconstruct
         from .evaluation.images import save_grid
 
         folder, test = self.job.folder, self.dataset.test
-        save_grid(generate(method, 64, self.job.config.seed), folder / "samples.png", columns=8)
-        real = test.take(np.arange(min(32, len(test))))
-        save_grid(above(real, reconstruct(method, real), columns=8), folder / "reconstructions.png", columns=8)
-        self.tracker.artifacts(folder / n for n in ("samples.png", "reconstructions.png", "config.json",
-                                                    "provenance.json", "model.safetensors"))  # fmt: skip
+        files = ["config.json", "provenance.json", "model.safetensors"]
+        if self.dataset.info.are_images:
+            save_grid(generate(method, 64, self.job.config.seed), folder / "samples.png", columns=8)
+            real = test.take(np.arange(min(32, len(test))))
+            save_grid(above(real, reconstruct(method, real), columns=8), folder / "reconstructions.png", columns=8)
+            files += ["samples.png", "reconstructions.png"]
+        self.tracker.artifacts(folder / name for name in files)
 
     def _examine(self, method: Any) -> None:
         """Record the figures that tell whether the model is sound."""

@@ -1,4 +1,7 @@
-"""A dataset as methods and scores see it: three splits of uint8 images, read from disk as they are asked for."""
+"""A dataset as methods and scores see it: three splits of uint8 images, read from disk as they are asked for.
+
+Vectors are float32 [k, D, 1, 1] wherever images are uint8 [k, C, H, W].
+"""
 
 from __future__ import annotations
 
@@ -17,9 +20,11 @@ from .info import DatasetInfo, dataset_info
 from .source import Source
 from .sprites import SpritesSource
 from .store import SPLIT_CODES, Store, open_store
+from .synthetic import SyntheticSource
 from .torchvision_sets import CIFAR10Source, FashionMNISTSource, MNISTSource
 
-_LOCAL = {"digits": DigitsSource, "sprites": SpritesSource, "folder": FolderSource}
+_LOCAL = {"digits": DigitsSource, "sprites": SpritesSource, "folder": FolderSource,
+          "synthetic-r5": SyntheticSource, "synthetic-mog": SyntheticSource}  # fmt: skip
 _DOWNLOADED = {
     "mnist": MNISTSource,
     "fashion_mnist": FashionMNISTSource,
@@ -76,12 +81,12 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        """1 (grey) or 3 (RGB)."""
+        """1 (grey) or 3 (RGB); of vectors, how many numbers they have."""
         return self.info.channels
 
     @property
     def size(self) -> int:
-        """Height and width in pixels."""
+        """Height and width in pixels; 1 for vectors."""
         return self.info.size
 
     @property

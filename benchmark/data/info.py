@@ -10,6 +10,7 @@ from ..errors import FlexbenchError, unknown
 
 _SPRITES_RANGE = (20, 10_000_000)  # images in 'sprites:N': enough for three splits, and not the disk by a slip
 FOLDER_PREFIX = "folder:"
+VECTOR_SPACE = "coordinates"  # name of the feature space of data that are no images
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,14 @@ class DatasetInfo:
     name: str  # as typed by the user
     title: str
     channels: int | None  # None: known once the images have been read
-    size: int  # height and width in pixels
+    size: int  # height and width in pixels; 1 for vectors
     latent_dim: int  # default size of the latent space
     splits: str  # published counts, for people
     licence: str
     source: str
     note: str = ""
     true_dim: int | None = None  # numbers that an image is drawn from, where that is known
+    space: str | None = None  # the one feature space that makes sense, where the data are no images
     content_hash: str | None = None  # that of the standard data, where it is known; others are refused
 
     @property
@@ -34,11 +36,32 @@ class DatasetInfo:
         return self.name.partition(":")[0]
 
     @property
+    def are_images(self) -> bool:
+        """Vectors are stored as images of one pixel, with a channel for each number."""
+        return self.size > 1
+
+    @property
+    def shape(self) -> str:
+        """Of one image or vector, see `shape_of`."""
+        return shape_of(self.channels, self.size)
+
+    def space_for(self, asked: str) -> str:
+        """The feature space of scores where `asked` is wanted; FlexbenchError for one that images do not have."""
+        if asked == VECTOR_SPACE and self.are_images:
+            raise FlexbenchError(f"--features {asked} is for vectors, and {self.name} holds images: use pixels.")
+        return self.space or asked
+
+    @property
     def slug(self) -> str:
         """A name that is safe in a file name: 'sprites-2000', 'folder-cats'."""
         argument = self.name.partition(":")[2]
         last = Path(argument).expanduser().resolve().name if argument else ""
         return "-".join(filter(None, [self.kind, re.sub(r"[^\w.-]+", "-", last, flags=re.ASCII).strip("-")]))
+
+
+def shape_of(channels: int | None, size: int) -> str:
+    """'28x28x1' for images (channels last, '1|3' where they are not known yet), '128 numbers' for vectors."""
+    return f"{size}x{size}x{channels or '1|3'}" if size > 1 else f"{channels} numbers"
 
 
 _ENTRIES = (
@@ -121,6 +144,34 @@ _ENTRIES = (
         note="True latent dimension: 5 continuous factors (hue, scale, rotation, x, y) plus one discrete (shape), "
         "so n = 6 at most. 'sprites:N' draws N training images.",
         true_dim=6,
+    ),
+    DatasetInfo(
+        name="synthetic-r5",
+        title="Synthetic R^5",
+        channels=128,
+        size=1,
+        latent_dim=50,
+        splits="50,000 train / 10,000 test",
+        licence="MIT, as flexbench",
+        source="drawn by flexbench",
+        note="No images: vectors from a normal distribution in R^5 by a random network (the paper's Figure 2).",
+        content_hash="542caebea85dbe8b6528f2ea269b2c2cffe9be61fc20d5621287c726f6a92dd0",
+        true_dim=5,
+        space=VECTOR_SPACE,
+    ),
+    DatasetInfo(
+        name="synthetic-mog",
+        title="Synthetic mixture",
+        channels=128,
+        size=1,
+        latent_dim=2,
+        splits="50,000 train / 10,000 test",
+        licence="MIT, as flexbench",
+        source="drawn by flexbench",
+        note="No images: vectors from a mixture of 8 Gaussians in R^2 by a random network (the paper's Figure 3).",
+        content_hash="81e6d01818304c27352c76832acafbf1625756f615d0e8e78b3232c296427ce3",
+        true_dim=2,
+        space=VECTOR_SPACE,
     ),
     DatasetInfo(
         name="folder:PATH",

@@ -29,10 +29,11 @@ class Content:
     channels: int
     size: int  # height and width in pixels
     splits: np.ndarray  # uint8 [N], TRAIN, VAL or TEST of each image
-    chunks: Iterable[np.ndarray]  # uint8 [k, C, H, W] each, N images in all
+    chunks: Iterable[np.ndarray]  # [k, C, H, W] each, N images in all
     labels: np.ndarray | None = None  # [N] class numbers or [N, K] attributes
     label_names: Sequence[str] = ()  # of the classes, or of the K attributes
     skipped: Sequence[str] = ()  # files passed over as unreadable
+    dtype: type[np.generic] = np.uint8  # of the chunks; float32 for data that are no images: vectors, of size 1
 
 
 class Source(ABC):

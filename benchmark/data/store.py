@@ -1,7 +1,8 @@
-"""The prepared form of a dataset: uint8 arrays on disk that are memory-mapped, never read as a whole.
+"""The prepared form of a dataset: arrays on disk that are memory-mapped, never read as a whole.
 
-A store is a folder with images.npy (uint8 [N, C, H, W]), splits.npy (uint8 [N]: 0 train, 1 val, 2 test), labels.npy
-where there are labels, and meta.json. It is written once, under a temporary name, and never changed afterwards.
+A store is a folder with images.npy (uint8 [N, C, H, W], or float32 [N, D, 1, 1] for vectors), splits.npy (uint8 [N]:
+0 train, 1 val, 2 test), labels.npy where there are labels, and meta.json. It is written once, under a temporary name,
+and never changed afterwards.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class Store:
 
     path: Path
     meta: dict[str, Any]
-    images: np.ndarray  # uint8 [N, C, H, W]
+    images: np.ndarray  # uint8 [N, C, H, W], or float32 [N, D, 1, 1]
     splits: np.ndarray  # uint8 [N], values of SPLIT_CODES
     labels: np.ndarray | None  # [N] or [N, K]
 
@@ -138,10 +139,11 @@ def _write_images(path: Path, content: Content, title: str) -> np.ndarray:
     from tqdm import tqdm
 
     shape = (len(content.splits), content.channels, content.size, content.size)
+    descr = np.lib.format.dtype_to_descr(np.dtype(content.dtype))
     fractions: list[float] = []
     # Plain writes, not a writable memory map: on a full disk they raise an error where a map kills the process.
     with open(path, "wb") as file, tqdm(total=shape[0], desc=title, unit=" images", delay=2, disable=None) as bar:
-        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
         for chunk in content.chunks:
             rows = [image.tobytes() for image in chunk]
             file.writelines(rows)

@@ -1,4 +1,9 @@
-"""One pass per image set: images are embedded once, and every metric reads the cached features."""
+"""One pass per image set: images are embedded once, and every metric reads the cached features.
+
+Vectors, float32 [N, D, 1, 1], take the place of images, uint8 [N, C, S, S], where the data are no images. Of these the
+distances are measured, as in the paper's studies with such data, but not PRD, and not memorisation, whose controls
+(noise on pixels, perceptual features) are about pictures.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +19,14 @@ import torch
 
 from ..batches import CachedRows, in_order
 from ..config import canonical
+from ..data.info import VECTOR_SPACE
 from ..errors import FlexbenchError
 from ..files import cache_dir, ensure_dir, read_json, write_json
 from ..seeding import derive, seed_everything
 from .features import FeatureSpace, cached_features
 from .frechet import Gaussian, fit_gaussian, frechet_distance
-from .images import to_uint8
+from .health import prior_mismatch
+from .images import as_stored
 from .memorization import Neighbours, mean_and_error, nearest, nearest_in_parts, train_share
 from .metrics import PROTOCOL, metric_name
 from .precision_recall import precision_recall
@@ -109,11 +116,15 @@ class References:
         Training images (`train_a`) give what a perfect model would get; held-out ones what one gets that copies
         nothing, and noisy copies what one gets that does nothing else.
         """
-        return _remembered(self, lambda: [
-            *fidelity(self.train_a, self, "real"), *memorization(self.train_a, self, "tr"),
-            *copying(self.val, self, "val"),
+        return _remembered(self, lambda: [*fidelity(self.train_a, self, "real"), *self._of_copying()])
+
+    def _of_copying(self) -> list[Score]:
+        if not self.dataset.info.are_images:
+            return []
+        return [
+            *memorization(self.train_a, self, "tr"), *copying(self.val, self, "val"),
             *memorization(self.copies, self, "copy"), *copying(self.copies, self, "copy"),
-        ])  # fmt: skip
+        ]  # fmt: skip
 
 
 def check_count(dataset: Dataset, wanted: int) -> int:
@@ -157,7 +168,9 @@ def _remembered(references: References, compute: Callable[[], list[Score]]) -> l
 
 
 def fidelity(images: ImageSet, references: References, subject: str) -> list[Score]:
-    """Frechet distance and PRD of a set of n images against n test images; subject is gen, rec or real."""
+    """Frechet distance and, of images, PRD of a set of n against n test images; subject is gen, rec or real."""
+    if images.space.name == VECTOR_SPACE:
+        return [distance(images, references, subject)]
     prd = precision_recall(images.features, references.test.features, seed=derive(0, "prd"))
     score = _scorer(images.space, len(images.images))
     return [
@@ -205,8 +218,11 @@ def copying(images: ImageSet, references: References, subject: str) -> list[Scor
 def _both(images: ImageSet, compute: Callable) -> Iterator[tuple[str, Callable[..., Score], Any]]:
     """Kind, maker of scores and result of `compute(rows)`, for pixels (pms) and for features (ims).
 
-    `rows` takes from an image set what is compared. In the space of pixels the two would be the same number.
+    `rows` takes from an image set what is compared. In the space of pixels the two would be the same number. Nothing
+    for vectors.
     """
+    if images.space.name == VECTOR_SPACE:
+        return
     n = len(images.images)
     yield "pms", _scorer(None, n), compute(lambda part: part.images)
     if images.space.name != "pixels":
@@ -236,7 +252,8 @@ def validation(generated: ImageSet, references: References) -> list[Score]:
 def score_reconstructed(images: np.ndarray, references: References) -> list[Score]:
     """All scores of the reconstructions of the test images, uint8 [n, C, S, S] in the same order."""
     reconstructed = ImageSet(images, references.space)
-    error = np.square((images.astype(np.float32) - references.test.images) / 255).mean(dtype=np.float64)
+    unit = 255 if references.dataset.info.are_images else 1
+    error = np.square((images.astype(np.float32) - references.test.images) / unit).mean(dtype=np.float64)
     return [
         *fidelity(reconstructed, references, "rec"),
         *memorization(reconstructed, references, "rec"),
@@ -249,17 +266,25 @@ def score_method(method: Method, references: References, seed: int) -> list[Scor
     return [
         *score_generated(generate(method, references.n, seed), references),
         *score_reconstructed(reconstruct(method, references.test.images), references),
+        *score_latents(method, references, seed),
         *references.floor(),
     ]
 
 
+def score_latents(method: Method, references: References, seed: int) -> list[Score]:
+    """How far the aggregated posterior is from the prior, see `health.health`."""
+    value = prior_mismatch(method, references.dataset.train, seed)
+    return [_scorer(None, references.n)("prior_mismatch", value)]
+
+
 def score_snapshot(method: Method, references: References, seed: int) -> list[Score]:
-    """Of the scores of `score_method` the Frechet distances, to the same digits: what is followed over training."""
+    """Of the scores of `score_method` the distances, to the same digits: what is followed over training."""
     generated = ImageSet(generate(method, references.n, seed), references.space)
     reconstructed = ImageSet(reconstruct(method, references.test.images), references.space)
     return [
         distance(generated, references, "gen"),
         distance(reconstructed, references, "rec"),
+        *score_latents(method, references, seed),
         *validation(generated, references),
     ]
 
@@ -290,19 +315,22 @@ def _scorer(space: FeatureSpace | None, n: int) -> Callable[..., Score]:
 
 @torch.no_grad()
 def generate(method: Method, n: int, seed: int) -> np.ndarray:
-    """n generated images as the 8-bit pictures a user would save, uint8 [n, C, S, S], the same for the same seed."""
+    """n generated images as the 8-bit pictures a user would save, uint8 [n, C, S, S], the same for the same seed.
+
+    Or vectors float32 [n, D, 1, 1], where the model makes these.
+    """
     method.eval()
     seed_everything(derive(seed, "sampling"))
     generator = torch.Generator().manual_seed(derive(seed, "sampling", "noise"))
-    return np.concatenate([to_uint8(method.sample(k, generator)) for k in _chunks(n)])
+    return np.concatenate([as_stored(method.sample(k, generator)) for k in _chunks(n)])
 
 
 @torch.no_grad()
 def reconstruct(method: Method, images: np.ndarray) -> np.ndarray:
-    """Reconstructions of uint8 images [N, C, S, S], as uint8."""
+    """Reconstructions of uint8 images [N, C, S, S], as uint8, or of float32 vectors, as float32."""
     method.eval()
     rows = CachedRows(torch.from_numpy(images))
-    return np.concatenate([to_uint8(method.reconstruct(x)) for x in in_order(rows, method.device, CHUNK)])
+    return np.concatenate([as_stored(method.reconstruct(x)) for x in in_order(rows, method.device, CHUNK)])
 
 
 def _chunks(n: int) -> Iterator[int]:

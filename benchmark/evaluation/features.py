@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..data.info import VECTOR_SPACE
 from ..errors import FlexbenchError, unknown
 from ..files import atomic_write, cache_dir, ensure_dir, locked, sha256_file
 
@@ -53,6 +54,7 @@ FEATURE_SPACES = {
     "efficientnet_lite0@224": SpaceInfo("EfficientNet-Lite0 at 224 px: its native size, 4x slower than 128 px", 1280),
     "inception": SpaceInfo("Inception 2015-12-05 by clean-fid: FID proper, needs the weights file", 2048),
     "pixels": SpaceInfo("flattened pixels in [0, 1], no network", None),
+    VECTOR_SPACE: SpaceInfo("the numbers as they are, for data that are no images, and only these", None),
 }
 
 
@@ -84,6 +86,18 @@ class PixelSpace(FeatureSpace):
     def embed(self, images: np.ndarray) -> np.ndarray:
         _check_images(images)
         return images.reshape(len(images), -1).astype(np.float32) / np.float32(255)
+
+
+class VectorSpace(FeatureSpace):
+    """Vectors as they are: float32 [N, D, 1, 1] -> float32 [N, D]."""
+
+    def __init__(self):
+        super().__init__(VECTOR_SPACE, {"preprocessing": "none"})
+
+    def embed(self, images: np.ndarray) -> np.ndarray:
+        if images.dtype != np.float32 or images.shape[2:] != (1, 1):
+            raise FlexbenchError(f"'{VECTOR_SPACE}' needs float32 vectors, got {images.dtype} {images.shape}.")
+        return images.reshape(len(images), -1)
 
 
 class NetworkSpace(FeatureSpace):
@@ -132,8 +146,8 @@ def feature_space(
 
     Raises FlexbenchError for an unknown name, and for weights that are missing or have another SHA-256.
     """
-    if name == "pixels":
-        return PixelSpace()
+    if name in (plain := {"pixels": PixelSpace, VECTOR_SPACE: VectorSpace}):
+        return plain[name]()
     if name == "inception":
         return _inception(inception_weights, device, download)
     match = re.fullmatch(r"efficientnet_lite0@([1-9]\d*)", name)

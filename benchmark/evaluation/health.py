@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,22 +34,44 @@ def health(method: Method, train: Split, seed: int) -> dict[str, float]:
     """
     method.eval()
     seed_everything(derive(seed, "health"))
-    count = min(CODES, max(OWN, VALUES // method.code_dim))
-    images = train.take(np.random.default_rng(derive(seed, "health")).permutation(len(train))[:count])
+    images = _chosen(method, train, seed)
     rows = CachedRows(torch.from_numpy(images))
-    generator = torch.Generator().manual_seed(derive(seed, "health", "prior"))
-    codes, drawn, prior = (
-        torch.cat([make(x).float().cpu() for x in in_order(rows, method.device)])
-        for make in (method.encode, method.draw_codes, lambda x: method.prior(len(x), generator))
-    )
+    codes = _each(method.encode, rows, method)
     variance = codes.var(0)
     figures = {
         "rms_code": rms(codes),
         "active_dims": (variance > 0.01 * variance.mean()).sum(),
-        "prior_mismatch": sliced_wasserstein(drawn, prior) / rms(drawn),
+        "prior_mismatch": _mismatch(method, rows, seed),
         **method.health(to_device(images[:OWN], method.device)),
     }
     return {name: float(value) for name, value in figures.items()}
+
+
+@torch.no_grad()
+def prior_mismatch(method: Method, train: Split, seed: int) -> float:
+    """Of the figures of `health` the distance between prior and codes, to the same digits."""
+    method.eval()
+    seed_everything(derive(seed, "health"))
+    rows = CachedRows(torch.from_numpy(_chosen(method, train, seed)))
+    return float(_mismatch(method, rows, seed))
+
+
+def _chosen(method: Method, train: Split, seed: int) -> np.ndarray:
+    """The training images that the figures see."""
+    count = min(CODES, max(OWN, VALUES // method.code_dim))
+    return train.take(np.random.default_rng(derive(seed, "health")).permutation(len(train))[:count])
+
+
+def _each(make: Callable[[Tensor], Tensor], rows: CachedRows, method: Method) -> Tensor:
+    """What `make` gives for all rows, on the CPU."""
+    return torch.cat([make(x).float().cpu() for x in in_order(rows, method.device)])
+
+
+def _mismatch(method: Method, rows: CachedRows, seed: int) -> Tensor:
+    generator = torch.Generator().manual_seed(derive(seed, "health", "prior"))
+    drawn = _each(method.draw_codes, rows, method)
+    prior = _each(lambda x: method.prior(len(x), generator), rows, method)
+    return sliced_wasserstein(drawn, prior) / rms(drawn)
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed: int = 0) -> Tensor:

@@ -33,6 +33,18 @@ def to_uint8(x: torch.Tensor) -> np.ndarray:
     return x.detach().float().clamp(0, 1).mul(255).round().byte().cpu().numpy()
 
 
+def as_stored(x: torch.Tensor) -> np.ndarray:
+    """What a model makes, in the form in which its data are stored: 8-bit pictures, or vectors float32 [N, D, 1, 1].
+
+    Raises FlexbenchError as `to_uint8`, and on vectors that hold NaN or infinity.
+    """
+    if x.shape[2:] != (1, 1):
+        return to_uint8(x)
+    if not x.isfinite().all():
+        raise FlexbenchError("the vectors are not finite: the model has diverged. Try a smaller learning rate.")
+    return x.detach().float().cpu().numpy()
+
+
 def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None, scale: int | None = None) -> None:
     """Write uint8 images [N, C, H, W], C = 1 or 3, as one PNG, row by row with light gaps.
 
@@ -57,6 +69,7 @@ def rows_of(height: int, size: int) -> int:
 
 def save_images(images: np.ndarray, folder: str | Path) -> None:
     """Write uint8 images [N, C, H, W] as 00000.png, 00001.png, ... at their own size."""
+    images = _enlarged(images, scale=1)
     ensure_dir(Path(folder))
     for i, image in enumerate(images):
         atomic_write(Path(folder, f"{i:05d}.png"), _png(image.transpose(1, 2, 0)))
@@ -72,6 +85,8 @@ def _png(image: np.ndarray) -> bytes:
 
 
 def _enlarged(images: np.ndarray, scale: int | None) -> np.ndarray:
+    if images.shape[2:] == (1, 1):
+        raise FlexbenchError("of vectors there is no picture; in Python, benchmark.load(RUN).sample(n) draws them.")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
         raise FlexbenchError(f"a grid needs uint8 images [N, 1 or 3, H, W], got {images.dtype} {images.shape}.")
     scale = scale or math.ceil(COMFORTABLE / max(images.shape[2:]))

@@ -16,6 +16,8 @@ FIGURES = {  # name -> module:function of this package
     "pareto": "pareto:make",
     "curves": "curves:make",
     "dims": "dims:make",
+    "2": "matching:make",
+    "3": "mixture:make",
     "4": "pictures:make",
     "5": "latents:make",
 }

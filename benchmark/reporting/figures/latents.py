@@ -17,7 +17,7 @@ from .. import tables
 from ..published import one_variant
 from . import mosaic
 from .plot import Plot, Query
-from .scores import dataset_slug, dataset_title
+from .scores import dataset_slug, dataset_title, holds_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +55,7 @@ def make(query: Query) -> list[Plot]:
     Raises FlexbenchError where no scored run has kept any, and where the images of a dataset are not there.
     """
     jobs = with_weights(query)
-    datasets = {name: _dataset(part.iloc[0], query) for name, part in jobs.groupby("dataset")}
+    datasets = {name: dataset_of(part.iloc[0], query) for name, part in jobs.groupby("dataset")}
     return [_plot(job, explore(job, datasets[job.dataset], query)) for _, job in jobs.iterrows()]
 
 
@@ -64,7 +64,8 @@ def with_weights(query: Query) -> pd.DataFrame:
     metric = METRICS["gen_fd"]
     rows = tables.choose(query.results, [metric], query.preset, query.space, query.images)
     rows = tables.model_cells(rows, [metric])
-    rows = rows[[Path(folder, WEIGHTS).is_file() for folder in rows.folder]]
+    kept = [Path(folder, WEIGHTS).is_file() for folder in rows.folder]
+    rows = rows[kept & rows.dataset.map(holds_images)]
     if rows.empty:
         raise FlexbenchError(
             f"this figure needs trained models, and no scored run under '{query.out}' has kept its {WEIGHTS}. "
@@ -74,7 +75,7 @@ def with_weights(query: Query) -> pd.DataFrame:
     return kept.loc[kept.groupby(["dataset", "title"], sort=False).seed.idxmin()]
 
 
-def _dataset(job: pd.Series, query: Query) -> Dataset:
+def dataset_of(job: pd.Series, query: Query) -> Dataset:
     """The images that a job was trained on; nothing is downloaded."""
     from ...data import open_dataset
     from ...job import Job

@@ -37,6 +37,12 @@ def info_of(dataset: str) -> DatasetInfo | None:
         return None
 
 
+def holds_images(dataset: str) -> bool:
+    """Whether a dataset's data are images; some of the suite's are vectors."""
+    info = info_of(dataset)
+    return info is None or info.are_images
+
+
 def dataset_slug(dataset: str) -> str:
     """A dataset's name for use in a file's name."""
     info = info_of(dataset)
