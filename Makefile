@@ -1,15 +1,27 @@
-# `make demo` and `make test` do all of their own set-up: they need Python 3.10 or newer and make, nothing else.
+# `make demo`, `make figures` and `make test` do all of their own set-up: they need Python 3.10 or newer and make, nothing else.
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= results/demo
+STUDIES ?= results/synthetic
+STUDY  := --preset cpu --steps 1000 --width 0.125 --seeds 0-4 --jobs 2 --no-tracking --out $(STUDIES)
+R5     := --datasets synthetic-r5 --score-every 125 --set wae-gan.critic=wgan-gp
+MIXTURE := --datasets synthetic-mog --set vae.decoder_variance=0.05 --set wae-gan.reg_scale=0.25 \
+	--set wae-gmm.reg_scale=0.25 --set wae-gmm.components=8 --set wae-gmm.radius=3 --set wae-gmm.variance=0.25
 
-.PHONY: demo test clean
+.PHONY: demo figures test clean
 
 demo: $(VENV)/installed        ## every model on embedded real images, trained, scored and tabulated, offline
 	$(BIN)/flexbench run --models all --datasets digits --preset smoke --jobs 2 --out $(OUT)
 	$(BIN)/flexbench table --out $(OUT)
+
+figures: $(VENV)/installed     ## the paper's two studies on synthetic vectors, figures 2 and 3, from nothing
+	$(BIN)/flexbench run --models flexae,wae-gan $(R5) $(STUDY)
+	$(BIN)/flexbench run --models wae-gan $(R5) --set wae-gan.lr_enc=1e-5 $(STUDY)
+	$(BIN)/flexbench run --models vae,wae-gan,wae-gmm,flexae $(MIXTURE) $(STUDY)
+	$(BIN)/flexbench figure 2 3 --format pdf,png --out $(STUDIES)
+	$(BIN)/flexbench table 1 --out $(STUDIES)
 
 test: $(VENV)/installed        ## linter, formatter and the whole test suite
 	$(BIN)/ruff check .

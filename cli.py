@@ -275,6 +275,8 @@ def table(name: str, out: Path, styles: str, rule: str, budget_by: str, publishe
         raise FlexbenchError("--published goes with tables 1 and 2, in Markdown: flexbench table 1 --published.")
     if (budget_by == "flops" or published) and rule != "last":
         raise FlexbenchError(f"--select {rule} goes neither with --published nor with --budget-by flops.")
+    if budget_by == "flops" and published:
+        raise FlexbenchError("--published compares last checkpoints: it does not go with --budget-by flops.")
     rule = budget_by if budget_by == "flops" else rule
     frame = results(out)
     path = write_results(out, frame)
@@ -303,7 +305,8 @@ def table(name: str, out: Path, styles: str, rule: str, budget_by: str, publishe
 def figure(names: tuple[str, ...], out: Path, formats: str, device: str, **options: Any) -> None:
     """Draw figures of what has run into OUT/figures. With 'all', the default, those that can be made.
 
-    4 reconstructions and samples, 5 walks in latent space and nearest training images (runs the models, which needs
+    2 prior and codes in training on synthetic-r5, 3 latent spaces of synthetic-mog (runs the models), 4
+    reconstructions and samples, 5 walks in latent space and nearest training images (runs the models, which needs
     their weights and data), dims: scores against latent size, pareto: score against training compute, curves: losses.
 
     \b

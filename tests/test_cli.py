@@ -295,6 +295,7 @@ BAD = {
     "published": (["table", "4", "--published", "--out", "."], ["tables 1 and 2", "flexbench table 1 --published"]),
     "format": (["table", "1", "--format", "md,pdf", "--out", "."], ["'pdf'", "latex"]),
     "selection": (["table", "1", "--select", "best", "--out", "."], ["'best'", "best_val"]),
+    "equal compute": (["table", "1", "--published", "--budget-by", "flops", "--out", "."], ["last checkpoints"]),
     "two rules": (["table", "1", "--select", "oracle", "--budget-by", "flops", "--out", "."], ["--select oracle"]),
     "snapshots": (["run", "--models", "vae", *SMALL, "--score-every", "0"], ["--score-every 0", "at least 1"]),
     "nothing to tune": (["tune", "--models", "flexae", *SMALL], ["'flexae'", "open setting", "flexbench ls models -v"]),

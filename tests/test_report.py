@@ -278,8 +278,8 @@ def test_commands_and_function(site: Path, tmp_path: Path, flexbench, text: str)
 
 def test_many_runs_without_pictures(tmp_path: Path):
     fabricated.jobs(tmp_path, 200)
-    assert report.drawable(runs.find(tmp_path)[:100]) == ["pareto", "dims", "curves"]
-    assert report.drawable(runs.find(tmp_path)) == ["pareto", "dims"]
+    assert report.drawable(runs.find(tmp_path)[:100]) == ["pareto", "dims", "2", "curves"]
+    assert report.drawable(runs.find(tmp_path)) == ["pareto", "dims", "2"]
     parsed = Parsed(page(tmp_path))
     assert len(parsed.rows["runs"]) == 201
     assert "VAE" in parsed.body("table-1")

@@ -107,8 +107,7 @@ class References:
 
     def all_training(self) -> Iterator[ImageSet]:
         """All training images, in parts."""
-        for start in range(0, len(self.dataset.train), PART):
-            yield ImageSet(self.dataset.train.images(start, start + PART), self.space, real=True)
+        return (ImageSet(part, self.space, real=True) for part in parts_of(self.dataset.train))
 
     def floor(self) -> list[Score]:
         """Every score with real images in the model's place.
@@ -125,6 +124,11 @@ class References:
             *memorization(self.train_a, self, "tr"), *copying(self.val, self, "val"),
             *memorization(self.copies, self, "copy"), *copying(self.copies, self, "copy"),
         ]  # fmt: skip
+
+
+def parts_of(split: Split) -> Iterator[np.ndarray]:
+    """All images of a split, in the parts in which they are embedded and compared with."""
+    return (split.images(start, start + PART) for start in range(0, len(split), PART))
 
 
 def check_count(dataset: Dataset, wanted: int) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..batches import CachedRows, in_order
-from .evaluator import CHUNK, PART, generate, reconstruct
+from .evaluator import CHUNK, generate, parts_of, reconstruct
 from .features import FeatureSpace, cached_features
 from .images import to_uint8
 from .memorization import Neighbours, k_nearest_in_parts
@@ -140,16 +140,11 @@ def nearest_training(
     computed, where it has.
     """
     samples = generate(method, SHOWN, seed)[:n]
-    found = [("pixels", k_nearest_in_parts(samples, _parts(dataset), k))]
+    found = [("pixels", k_nearest_in_parts(samples, parts_of(dataset.train), k))]
     if space.name != "pixels":
-        parts = (cached_features(space, part) for part in _parts(dataset))
+        parts = (cached_features(space, part) for part in parts_of(dataset.train))
         found.append((space.name, k_nearest_in_parts(space.embed(samples), parts, k)))
     return samples, [
         Nearest(name, neighbours, _unflatten(dataset.train.take(neighbours.indices.ravel()), len(samples)))
         for name, neighbours in found
     ]
-
-
-def _parts(dataset: Dataset) -> Iterator[np.ndarray]:
-    """All training images, in the parts in which scoring embeds them."""
-    return (dataset.train.images(start, start + PART) for start in range(0, len(dataset.train), PART))

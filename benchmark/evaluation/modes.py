@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..method import Method
 
 SHOWN = 2_000  # codes, and prior samples
-COUNTED = 5_000  # generated vectors
+COUNTED = 2_000  # generated vectors
 GRID = 201  # points along each side of the square in which latents are looked for
 SIDE = RADIUS + 10 * STD  # half of it
 REACH = 3  # standard deviations of a mode that count as being in it

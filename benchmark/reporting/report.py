@@ -29,7 +29,7 @@ from .svg import inline
 from .tables import BY_SIZE, COST_NAME, Table, make_several, model_cells
 
 PAGE = Path(__file__).parent / "page"
-DRAWN = ("pareto", "dims", "curves")  # figures that need neither the models nor the data
+DRAWN = ("pareto", "dims", "2", "curves")  # figures that need neither the models nor the data
 LINE_PER_RUN, MANY = ("curves",), 100  # with more runs these figures would outweigh the whole page
 NAME = "report.html"  # under the output root, if no other file is named
 

@@ -1,4 +1,4 @@
-"""Figure `dims`: generation and reconstruction scores against the latent size m."""
+"""Figure `dims`: generation and reconstruction scores, and how prior and codes agree, against the latent size m."""
 
 from __future__ import annotations
 
@@ -18,19 +18,23 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANELS = {"gen_fd": "generation", "rec_fd": "reconstruction"}
+PANELS = {"gen_fd": "generation", "rec_fd": "reconstruction", "prior_mismatch": "prior and codes"}
+UNITS = {"prior_mismatch": "sliced Wasserstein / RMS code (lower is better)"}  # of what is no Frechet distance
 WIDE = 8  # scores that differ by more than this factor are shown on a logarithmic axis
 
 
 def make(query: Query) -> list[Plot]:
-    """One plot with two panels per dataset; FlexbenchError where no dataset has results at two latent sizes."""
+    """One plot with a row of panels per dataset; FlexbenchError where no dataset has results at two latent sizes.
+
+    Runs that were scored before the distance of prior and codes was have no third panel.
+    """
     metrics = [METRICS[family] for family in PANELS]
     rows = tables.choose(query.results, metrics, query.preset, query.space, query.images)
     rows = tables.at_several_sizes(rows, "this figure")
     frame = points(rows, metrics)
     caption = (
-        f"Frechet distance to test images (lower is better) against latent size. Means over seeds, bars: standard "
-        f"deviation. Dotted: the true dimension, where it is known. {protocol(rows, metrics)}"
+        f"Frechet distance to test images, and distance of prior and codes, against latent size. Means over seeds, "
+        f"bars: standard deviation. Dotted: the true dimension, where it is known. {protocol(rows, metrics)}"
     )
     return [Plot("dims", "Scores against the latent size", caption, frame, lambda: draw(frame))]
 
@@ -49,9 +53,10 @@ def points(rows: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """A row of two panels per dataset."""
-    pairs = [(dataset, family) for dataset in dict.fromkeys(frame.dataset) for family in PANELS]
-    figure, panels = style.panels(len(pairs), 2, 4.4, 3.6)
+    """A row of panels per dataset."""
+    scores = [family for family in PANELS if family in set(frame.score)]
+    pairs = [(dataset, family) for dataset in dict.fromkeys(frame.dataset) for family in scores]
+    figure, panels = style.panels(len(pairs), len(scores), 4.4, 3.6)
     finish = [
         _panel(axes, dataset, family, frame[(frame.dataset == dataset) & (frame.score == family)])
         for axes, (dataset, family) in zip(panels, pairs, strict=True)
@@ -66,7 +71,9 @@ def _panel(axes: Axes, dataset: str, family: str, part: pd.DataFrame) -> Callabl
     """One score of one dataset; returns what places the names of the lines."""
     models, real = part[part["name"].notna()], part[part["name"].isna()]
     axes.set_title(f"{dataset_title(dataset)}: {PANELS[family]}")
-    axes.set_ylabel("Frechet distance (lower is better)")
+    axes.set_ylabel(UNITS.get(family, "Frechet distance (lower is better)"))
+    if models.empty:
+        return lambda: None
     ends, looks = [], []
     for _, line in models.groupby("model", sort=False):
         line, look = line.sort_values("latent_dim"), style.of_model(line["name"].iloc[0])

@@ -64,8 +64,7 @@ def with_weights(query: Query) -> pd.DataFrame:
     metric = METRICS["gen_fd"]
     rows = tables.choose(query.results, [metric], query.preset, query.space, query.images)
     rows = tables.model_cells(rows, [metric])
-    kept = [Path(folder, WEIGHTS).is_file() for folder in rows.folder]
-    rows = rows[kept & rows.dataset.map(holds_images)]
+    rows = rows[rows.folder.map(has_weights) & rows.dataset.map(holds_images)]
     if rows.empty:
         raise FlexbenchError(
             f"this figure needs trained models, and no scored run under '{query.out}' has kept its {WEIGHTS}. "
@@ -73,6 +72,11 @@ def with_weights(query: Query) -> pd.DataFrame:
         )
     kept = one_variant(rows, query.results)
     return kept.loc[kept.groupby(["dataset", "title"], sort=False).seed.idxmin()]
+
+
+def has_weights(folder: str | Path) -> bool:
+    """Whether a run has kept its weights."""
+    return Path(folder, WEIGHTS).is_file()
 
 
 def dataset_of(job: pd.Series, query: Query) -> Dataset:

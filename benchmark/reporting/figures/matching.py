@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 DATASET = "synthetic-r5"
 DIM = 128  # numbers in a vector
+FLOOR = "real vectors"
 LOGGED = {  # of train.jsonl: name of the loss -> quantity, and what it is divided by
     "loss/distance": ("critic", 1),
     "loss/distance_per_rms": ("critic_per_rms", 1),
@@ -71,7 +72,7 @@ def quantities(jobs: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
         part = pd.concat([logged(Path(job.folder)), found])
         parts.append(part.assign(model=job["row"], name=job.model, seed=job.seed))
     real = scored[scored.family == "real_fd"].head(1)
-    parts.append(pd.DataFrame({"model": tables.FLOOR, "quantity": "real_fd", "value": real.value}))
+    parts.append(pd.DataFrame({"model": FLOOR, "quantity": "real_fd", "value": real.value}))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
@@ -96,7 +97,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         axes.set_title(title, fontsize=8)
         _panel(axes, models[models.quantity == quantity], looks)
         if quantity.endswith("_fd"):
-            style.horizontal(axes, floor, tables.FLOOR)
+            style.horizontal(axes, floor, FLOOR)
     handles = [panels[0].plot([], [], **look)[0] for look in looks.values()]
     figure.legend(handles, list(looks), loc="outside lower center", frameon=False, ncols=1, fontsize=7)
     return figure

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +11,7 @@ from ...errors import FlexbenchError
 from ...evaluation.metrics import METRICS
 from .. import tables
 from . import style
-from .latents import WEIGHTS, dataset_of
+from .latents import WEIGHTS, dataset_of, has_weights
 from .plot import Plot, Query
 from .scores import protocol
 
@@ -63,7 +62,7 @@ def make(query: Query) -> list[Plot]:
 def runs(query: Query) -> pd.DataFrame:
     """The jobs that are shown, a row each, with their distance in `value` and their label in `row`."""
     rows = query.results[query.results.dataset == DATASET]
-    rows = rows[(rows.latent_dim == 2) & [Path(folder, WEIGHTS).is_file() for folder in rows.folder]]
+    rows = rows[(rows.latent_dim == 2) & rows.folder.map(has_weights)]
     if rows.empty:
         raise FlexbenchError(
             f"figure 3 shows trained models of {DATASET} with two latent dimensions, and none under '{query.out}' has "
@@ -149,10 +148,10 @@ def draw_scores(scores: pd.DataFrame) -> Figure:
         for y, model in enumerate(names):
             part = scores[scores.model == model]
             look = style.of_model(part["name"].iloc[0])
-            axes.plot(part[column], [y] * len(part), linestyle="none", marker="o", markersize=4, alpha=0.6,
-                      color=look["color"])  # fmt: skip
-            axes.plot([part[column].mean()] * 2, [y - 0.3, y + 0.3], color=look["color"], linewidth=1.5)
+            axes.plot(part[column], [y] * len(part), **{**look, "linestyle": "none"}, clip_on=False)
+            axes.plot([part[column].mean()] * 2, [y - 0.35, y + 0.35], color=look["color"], linewidth=1.5)
         shown = [name.partition(" [")[0] for name in names] if axes is panels[0] else [""] * len(names)
         axes.set_yticks(range(len(names)), shown)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.05 * scores[column].max())
+        axes.set_ylim(-0.6, len(names) - 0.4)
     return figure

@@ -1,0 +1,157 @@
+"""Vectors instead of images: every model that makes sense there trains on them, and the others say why not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from benchmark.errors import FlexbenchError
+from benchmark.evaluation.features import feature_space
+from benchmark.evaluation.images import as_stored, save_grid
+from benchmark.method import Budget, DataSpec, Fit, Train, weight_for
+from benchmark.networks import BatchNorm1d, build_decoder, build_encoder, build_image_critic
+from benchmark.registry import BUILT_IN, Registry
+from benchmark.reporting.figures.matching import PANELS
+from benchmark.runner import Request, expand
+
+from .model_tools import build, handle, phase_of
+
+D = 12
+SUITED = [name for name in BUILT_IN if not Registry().get(name).images_only]
+
+
+def vectors(n=8):
+    return 3 * torch.randn(n, D, 1, 1)
+
+
+def test_networks_are_dense_and_the_decoder_has_no_bounds():
+    x = vectors()
+    encoder, decoder = build_encoder(D, 1, 5, 0.05), build_decoder(D, 1, 5, 0.05)
+    critic = build_image_critic(D, 1, 0.05)
+    assert encoder(x).shape == (8, 5) and decoder(encoder(x)).shape == x.shape and critic(x).shape == (8, 1)
+    with torch.no_grad():
+        decoder[-2].bias.fill_(7.0)
+    assert decoder(torch.zeros(1, 5)).min() > 6
+    assert not any(isinstance(layer, BatchNorm1d) for net in (encoder, decoder) for layer in net)
+
+
+@pytest.mark.parametrize("name", SUITED)
+def test_a_model_trains_and_samples(name):
+    torch.manual_seed(0)
+    method = build(name, size=1, channels=D)
+    phase = phase_of(method)
+    assert isinstance(phase, Train)
+    opt = handle(method)
+    for step in range(3):
+        losses = phase.update(iter(vectors, None), opt, step)
+        assert all(torch.as_tensor(value).isfinite().all() for value in losses.values())
+    method.eval()
+    for fit in method.phases(Budget(10, 8))[1:]:
+        if isinstance(fit, Fit):
+            fit.fit(iter([vectors(64), vectors(64)]))
+    assert method.sample(3, torch.Generator().manual_seed(0)).shape == (3, D, 1, 1)
+    assert method.reconstruct(vectors()).shape == (8, D, 1, 1)
+
+
+def test_models_that_need_pixels_are_skipped_with_their_reason(tmp_path):
+    request = Request("vae,vq-vae,alae", "synthetic-mog", preset="smoke", out=tmp_path, tracking_uri=None)
+    with pytest.warns(UserWarning, match="vq-vae is skipped on synthetic-mog.*grid of positions") as caught:
+        jobs, _ = expand(request)
+    assert [job.config.model for job in jobs] == ["vae"] and len(caught) == 2
+    with pytest.raises(FlexbenchError, match=r"none of these models makes sense on synthetic-mog.*vq-vae: its code"):
+        expand(Request("vq-vae", "synthetic-mog", preset="smoke", out=tmp_path, tracking_uri=None))
+
+
+def test_vectors_are_scored_as_they_are_and_images_never_in_that_space(tmp_path):
+    request = Request("vae", "synthetic-r5,digits", preset="smoke", out=tmp_path, tracking_uri=None)
+    assert request.evaluation("synthetic-r5").space == "coordinates"
+    assert request.evaluation("digits").space == request.space
+    with pytest.raises(FlexbenchError, match="coordinates is for vectors, and digits holds images"):
+        expand(Request("vae", "digits", space="coordinates", preset="smoke", out=tmp_path, tracking_uri=None))
+    space = feature_space("coordinates")
+    x = as_stored(vectors())
+    assert np.array_equal(space.embed(x), x[:, :, 0, 0])
+    with pytest.raises(FlexbenchError, match="needs float32 vectors, got uint8"):
+        space.embed(np.zeros((2, 1, 8, 8), np.uint8))
+
+
+def test_values_are_kept_but_for_those_that_are_not_finite():
+    x = vectors()
+    assert np.array_equal(as_stored(x), x.numpy())
+    with pytest.raises(FlexbenchError, match="not finite"):
+        as_stored(x / 0)
+    with pytest.raises(FlexbenchError, match="no picture"):
+        save_grid(x.numpy(), "never.png")
+
+
+def test_loss_weights_count_numbers_as_pixels():
+    assert weight_for(DataSpec("v", 128, 1), 784.0, 1.0, 1.0) == pytest.approx(128.0)
+
+
+@pytest.fixture(scope="module")
+def studies(flexbench, tmp_path_factory) -> Path:
+    """The paper's two studies at their smallest."""
+    out = tmp_path_factory.mktemp("studies")
+    small = ["--preset", "smoke", "--width", "0.02", "--images", "60", "--no-tracking", "--out", out]
+    for words in (
+        ["--models", "flexae", "--datasets", "synthetic-r5", "--score-every", "10"],
+        ["--models", "wae-gmm,vq-vae", "--datasets", "synthetic-mog", "--set", "wae-gmm.radius=3"],
+    ):
+        result = flexbench("run", *words, *small)
+        assert result.exit_code == 0, result.output
+        assert "scored in coordinates" in result.output
+    return out
+
+
+def test_a_run_leaves_distances_and_no_pictures(studies):
+    scores = pd.read_csv(studies / "results.csv")
+    assert set(scores.space.dropna()) == {"coordinates"} and not list(studies.glob("runs/*/*/*/*.png"))
+    assert set(scores.family) == {"gen_fd", "rec_fd", "real_fd", "gen_fd_val", "rec_mse", "prior_mismatch"}
+
+
+def test_figure_2_follows_log_and_scores(studies, flexbench):
+    result = flexbench("figure", "2", "--out", studies, "--format", "png")
+    assert result.exit_code == 0, result.output
+    frame = pd.read_csv(studies / "figures" / "2.csv")
+    scores = pd.read_csv(studies / "results.csv").query("dataset == 'synthetic-r5'")
+    shown = frame[frame.quantity == "gen_fd"].set_index("step").value
+    assert dict(shown) == dict(scores[scores.family == "gen_fd"].set_index("step").value) and len(shown) == 3
+    assert set(frame.quantity) == {*PANELS, "real_fd"}
+    last = frame[frame.step == 30].set_index("quantity").value
+    ratio = last.critic / last.critic_per_rms
+    assert ratio == pytest.approx(float(rms_of(studies)), rel=0.05)
+
+
+def rms_of(out):
+    """The RMS code of the last row of the only log."""
+    from benchmark.files import read_jsonl
+
+    (log,) = out.glob("runs/synthetic-r5/*/*/train.jsonl")
+    return read_jsonl(log)[-1]["loss/rms_code"]
+
+
+def test_figure_3_shows_true_and_learned_latents_and_counts_modes(studies, flexbench):
+    result = flexbench("figure", "3", "--out", studies, "--format", "png")
+    assert result.exit_code == 0, result.output
+    points = pd.read_csv(studies / "figures" / "3.csv")
+    assert {kind: len(part) for kind, part in points.groupby("kind")} == {"code": 2000, "latent": 2000, "prior": 2000}
+    prior = points[points.kind == "prior"]
+    assert np.hypot(prior.z1, prior.z2).mean() == pytest.approx(3, abs=0.2)  # the circle that was asked for
+    counted = pd.read_csv(studies / "figures" / "3-modes.csv")
+    assert len(counted) == 1 and 0 <= counted.share[0] <= 1 and 0 <= counted.covered[0] <= 8
+
+
+def test_figures_of_images_leave_vectors_out(studies, flexbench):
+    result = flexbench("figure", "--out", studies, "--format", "png")
+    assert result.exit_code == 0, result.output
+    assert "figure 4 is left out" in result.output and "figure 5 is left out" in result.output
+
+
+def test_there_is_no_picture_of_a_vector(studies, flexbench):
+    (run,) = studies.glob("runs/synthetic-mog/*/*")
+    result = flexbench("sample", run, "--out", studies / "x.png")
+    assert result.exit_code == 2 and "of vectors there is no picture" in result.output
