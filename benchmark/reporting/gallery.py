@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .figures.scores import dataset_slug
 from .runs import Run
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -83,20 +84,44 @@ def make_card(label: str, run: Run) -> Card | None:
     )
     size = run.job.config.data["size"]
     pictures = [read(run.job.folder / name, size, caption, alt) for name, caption, alt in wanted]
+    pictures.append(neighbours(run, f"Walks in the latent space of {where}, and training images nearest to samples"))
     note = f"seed {run.job.config.seed}, m={run.job.config.latent_dim}"
     return Card(label, note, tuple(filter(None, pictures))) if any(pictures) else None
 
 
 def read(path: Path, size: int, caption: str, alt: str) -> Picture | None:
     """A picture of a grid of images with `size` pixels a side; None where there is no such PNG file."""
+    if (found := png(path)) is None:
+        return None
+    content, width, height = found
+    enlarged = max(1, width // (IN_A_ROW * size))
+    divisor = shrink(width, enlarged)
+    return Picture(data_uri(content), width // divisor, height // divisor, enlarged > 1, caption, alt)
+
+
+def neighbours(run: Run, alt: str) -> Picture | None:
+    """Figure 5 of this very run, where it has been drawn: to make it anew would need the model and the data."""
+    path = run.job.folder.parents[3] / "figures" / f"5-{dataset_slug(run.dataset)}-{run.job.config.model}.png"
+    table = path.with_suffix(".csv")
+    if not table.exists() or run.job.config.hash not in set(pd.read_csv(table, dtype=str).get("hash", ())):
+        return None
+    if (found := png(path)) is None:
+        return None
+    content, width, height = found
+    return Picture(data_uri(content), width // 2, height // 2, False, "Walks in latent space, nearest neighbours", alt)
+
+
+def png(path: Path) -> tuple[bytes, int, int] | None:
+    """Content, width and height of a PNG file; None where there is none."""
     content = path.read_bytes() if path.exists() else b""
     if not content.startswith(PNG) or len(content) < 24:
         return None
-    width, height = struct.unpack(">II", content[16:24])
-    enlarged = max(1, width // (IN_A_ROW * size))
-    divisor = shrink(width, enlarged)
-    uri = "data:image/png;base64," + base64.b64encode(content).decode()
-    return Picture(uri, width // divisor, height // divisor, enlarged > 1, caption, alt)
+    return content, *struct.unpack(">II", content[16:24])
+
+
+def data_uri(content: bytes) -> str:
+    """A PNG file in a page."""
+    return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
 def shrink(width: int, enlarged: int) -> int:
