@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from benchmark.registry import BUILT_IN
@@ -61,19 +65,23 @@ def test_a_tracker_that_is_down_costs_one_warning(tmp_path: Path):
 
 
 def test_ui_serves_the_runs_on_loopback(demo: Path):
+    with serving(demo) as (_, experiments):
+        assert "digits smoke" in {e["name"] for e in experiments}
+
+
+@contextlib.contextmanager
+def serving(out: Path) -> Iterator[tuple[str, list[dict]]]:
+    """`flexbench ui` on a free port, once it answers: its address, and the experiments that it found."""
     port = free_port()
+    address = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "ui", "--out", str(demo), "--port", str(port)],
+        [sys.executable, "-m", "cli", "ui", "--out", str(out), "--port", str(port)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
     try:
-        assert f"http://127.0.0.1:{port}" in process.stdout.readline()
-        found = ask(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=10", process)
-        assert "digits smoke" in {e["name"] for e in found["experiments"]}
+        assert address in process.stdout.readline()
+        yield address, ask(f"{address}/api/2.0/mlflow/experiments/search?max_results=10", process)["experiments"]
     finally:
-        import os
-        import signal
-
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

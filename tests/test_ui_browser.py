@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
@@ -15,7 +11,7 @@ from typing import Any
 import pytest
 
 from benchmark.tracking import default_uri, make_tracker
-from tests.test_tracking import ask, free_port
+from tests.test_tracking import serving
 
 SUITE, METRIC = "digits smoke", "gen_fd256_test@pixels"
 NAMES = ("vae-m16-s0", "flexae-m16-s0")
@@ -33,18 +29,8 @@ def server(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
         tracker.log({METRIC: 400.5 + place}, 30)
         tracker.finish("FINISHED")
         assert not tracker.down
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "cli", "ui", "--out", str(out), "--port", str(port)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
-    )  # fmt: skip
-    try:
-        assert f"http://127.0.0.1:{port}" in process.stdout.readline()
-        ask(f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=10", process)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    with serving(out) as (address, _):
+        yield address
 
 
 def post(url: str, content: dict) -> dict:
