@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= results/demo
-STUDIES ?= results/synthetic
+STUDIES ?= results/studies
 STUDY  := --preset cpu --steps 1000 --width 0.125 --seeds 0-4 --jobs 2 --no-tracking --out $(STUDIES)
 R5     := --datasets synthetic-r5 --score-every 125 --set wae-gan.critic=wgan-gp
 MIXTURE := --datasets synthetic-mog --set vae.decoder_variance=0.05 --set wae-gan.reg_scale=0.25 \

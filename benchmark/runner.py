@@ -94,10 +94,11 @@ def expand(request: Request) -> tuple[list[Job], dict[str, Dataset]]:
     check(request)
     registry = Registry.load(request.include)
     models = check_models(request, registry)
-    feature_space(request.space, request.inception_weights)  # missing weights are found before hours of training
     names = list(dict.fromkeys(filter(None, (d.strip() for d in request.datasets.split(",")))))
     if not names:
         raise FlexbenchError("no dataset given. Use --datasets digits, or names from 'flexbench ls datasets'.")
+    for space in {request.evaluation(name).space for name in names}:
+        feature_space(space, request.inception_weights)  # missing weights are found before hours of training
     datasets = {name: open_dataset(name, request.data_dir, _size_for(name, request)) for name in names}
     for name, dataset in datasets.items():
         check_count(dataset, request.evaluation(name).images)

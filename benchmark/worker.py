@@ -120,8 +120,7 @@ class Worker:
         self._start_tracking()
         method = self._trained_method()
         self._draw(method)
-        self._examine(method)
-        self._score(method)
+        self._score(method, self._examine(method))
         self.tracker.artifacts(self.job.folder / n for n in ("metrics.jsonl", "provenance.json", "log.txt"))
         self.tracker.finish("FINISHED")
         self.job.finish(self.evaluation)
@@ -181,13 +180,14 @@ class Worker:
             files += ["samples.png", "reconstructions.png"]
         self.tracker.artifacts(folder / name for name in files)
 
-    def _examine(self, method: Any) -> None:
+    def _examine(self, method: Any) -> dict[str, float]:
         """Record the figures that tell whether the model is sound."""
         from .evaluation.health import health
 
         figures = health(method, self.dataset.train, self.job.config.seed)
         write_json(self.job.folder / "health.json", figures)
         self.tracker.log({f"health/{name}": value for name, value in figures.items()}, 0)
+        return figures
 
     @cached_property
     def references(self) -> Any:
@@ -196,16 +196,20 @@ class Worker:
 
         return References(self.dataset, self.evaluation.images, self.space)
 
-    def _score(self, method: Any) -> None:
+    def _score(self, method: Any, figures: dict[str, float]) -> None:
         """Score, and record the rows."""
-        from .evaluation.evaluator import score_method, score_validation
+        from .evaluation.evaluator import score_latents, score_method, score_validation
 
         doing = f"scoring up to {self.evaluation.images:,} images of each kind in {self.space.name}"
         log.info("%s", doing)
         print(f"{self.job.label}: {doing}", file=sys.stderr, flush=True)
-        score = score_method if self.evaluation.scores == "all" else score_validation
+        if self.evaluation.scores == "all":
+            scores = score_method(method, self.references, self.job.config.seed)
+            scores += score_latents(method, self.dataset.train, figures["prior_mismatch"])
+        else:
+            scores = score_validation(method, self.references, self.job.config.seed)
         step = read_json(self.job.folder / "training.json")["phases"][-1].get("steps", self.job.config.train.steps)
-        self._record(score(method, self.references, self.job.config.seed), LAST, step, self.job.cost)
+        self._record(scores, LAST, step, self.job.cost)
 
     def _score_snapshot(self, method: Any, step: int, accounts: list[dict[str, Any]]) -> None:
         """Record the distances of a model that is still in training."""

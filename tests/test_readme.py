@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
-from benchmark import tuning
-from benchmark.job import find_jobs
+from benchmark import figure, tuning
+from benchmark.job import Job, find_jobs
 from benchmark.registry import Registry
 from benchmark.runner import Request
 
 ROOT = Path(__file__).parent.parent
-RESULTS = ROOT / "results" / "mnist-cpu"
+RESULTS, STUDIES = ROOT / "results" / "mnist-cpu", ROOT / "results" / "synthetic"
 README = (ROOT / "README.md").read_text()
 EXAMPLE = re.search(r"```python\n(# my_model\.py\n.*?)```", README, re.DOTALL)[1]
 
@@ -58,10 +60,20 @@ def test_the_committed_tables_are_what_the_committed_runs_give(options: list[str
     assert printed.strip() in (RESULTS / "README.md").read_text()
 
 
+def test_the_committed_studies_are_what_the_committed_runs_give(flexbench, tmp_path: Path):
+    shutil.copytree(STUDIES / "runs", tmp_path / "runs")
+    page = (STUDIES / "README.md").read_text()
+    assert flexbench("table", "1", "--out", tmp_path).stdout.strip() in page
+    (frame,) = (plot.frame for plot in figure("2", tmp_path))
+    pd.testing.assert_frame_equal(frame, pd.read_csv(STUDIES / "figures" / "2.csv"), check_dtype=False)
+    last = frame[(frame.step == 1000) & (frame.quantity == "critic_per_rms")].groupby("model").value
+    assert all(f"{mean:.2f} ± {std:.2f}" in page for mean, std in zip(last.mean(), last.std(), strict=True))
+
+
 def test_the_committed_choices_are_those_of_the_committed_tries():
     """Every table row of docs/tuning.md, and the settings file, from the runs on disk."""
     registry, page = Registry.load(), (ROOT / "docs" / "tuning.md").read_text()
-    jobs = [job for job in find_jobs(RESULTS) if job.config.seed == 0]
+    jobs = [job for job in find_jobs(RESULTS) if job.config.seed == 0 and is_try(job, registry)]
     tries = []
     for name in registry.targets:
         for knob, values in registry.get(name).tries.items():
@@ -76,6 +88,13 @@ def test_the_committed_choices_are_those_of_the_committed_tries():
         chosen = settings.get(job.config.model, {}).items()
         if any(row["family"] == "gen_fd" for row in job.rows):
             assert all(job.config.method[knob] == value for knob, value in chosen)
+
+
+def is_try(job: Job, registry: Registry) -> bool:
+    """Whether nothing but the open setting differs from the defaults: an ablation is no try."""
+    method = registry.get(job.config.model)
+    defaults = asdict(method.Config(latent_dim=job.config.latent_dim, width=job.config.train.width))
+    return all(value == defaults[knob] for knob, value in job.config.method.items() if knob not in method.tries)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))

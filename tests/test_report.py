@@ -178,9 +178,8 @@ def test_figure_5_stands_beside_the_pictures_of_the_run_it_is_of(tmp_path: Path)
     picture = (folder / "samples.png").read_bytes()
     drawn = tmp_path / "figures" / "5-mnist-vae.png"
     drawn.parent.mkdir()
-    drawn.write_bytes(picture)
     for digest, count in ((Job.open(folder).config.hash, 3), ("00000000", 2)):
-        drawn.with_suffix(".csv").write_text(f"model,hash\nVAE,{digest}\n")
+        drawn.write_bytes(picture + f"seed 0, run {digest}.".encode())
         made = Parsed(write(tmp_path).read_text())
         alts = [given["alt"] for tag, given in made.tags if tag == "img" and "src" in given]
         assert len(alts) == count and sum("nearest to samples" in alt for alt in alts) == count - 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from benchmark import table
 from benchmark.errors import FlexbenchError
 from benchmark.evaluation.features import feature_space
 from benchmark.evaluation.images import as_stored, save_grid
@@ -16,8 +19,10 @@ from benchmark.method import Budget, DataSpec, Fit, Train, weight_for
 from benchmark.networks import BatchNorm1d, build_decoder, build_encoder, build_image_critic
 from benchmark.registry import BUILT_IN, Registry
 from benchmark.reporting.figures.matching import PANELS
+from benchmark.reporting.figures.mixture import short_names
 from benchmark.runner import Request, expand
 
+from . import fabricated
 from .model_tools import build, handle, phase_of
 
 D = 12
@@ -55,6 +60,14 @@ def test_a_model_trains_and_samples(name):
             fit.fit(iter([vectors(64), vectors(64)]))
     assert method.sample(3, torch.Generator().manual_seed(0)).shape == (3, D, 1, 1)
     assert method.reconstruct(vectors()).shape == (8, D, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["ae-gmm", "rae-gmm"])
+def test_dense_decoders_are_penalised(name):
+    method = build(name, size=1, channels=D)
+    weights = [layer.weight for layer in method.decoder if isinstance(layer, torch.nn.Linear)]
+    assert [id(kernel) for kernel in method.decoder_kernels()] == [id(weight) for weight in weights] and weights
+    assert method.penalties(torch.zeros(2, 4))["decoder_penalty"] > 0
 
 
 def test_models_that_need_pixels_are_skipped_with_their_reason(tmp_path):
@@ -142,13 +155,59 @@ def test_figure_3_shows_true_and_learned_latents_and_counts_modes(studies, flexb
     prior = points[points.kind == "prior"]
     assert np.hypot(prior.z1, prior.z2).mean() == pytest.approx(3, abs=0.2)  # the circle that was asked for
     counted = pd.read_csv(studies / "figures" / "3-modes.csv")
-    assert len(counted) == 1 and 0 <= counted.share[0] <= 1 and 0 <= counted.covered[0] <= 8
+    scores = pd.read_csv(studies / "results.csv").query("dataset == 'synthetic-mog'").set_index("family").value
+    assert counted.gen_fd.tolist() == [scores["gen_fd"]] and counted.covered[0] < 8  # 30 steps know few modes
 
 
 def test_figures_of_images_leave_vectors_out(studies, flexbench):
     result = flexbench("figure", "--out", studies, "--format", "png")
     assert result.exit_code == 0, result.output
-    assert "figure 4 is left out" in result.output and "figure 5 is left out" in result.output
+    for number in (4, 5):
+        assert f"figure {number} is left out: figure {number} shows images, and the data of all" in result.output
+
+
+def test_tables_show_distances_alone(studies, flexbench):
+    result = flexbench("table", "--out", studies)
+    assert result.exit_code == 0, result.output
+    assert "Table 1" in result.output and "Table 2" not in result.output and "Table 4" not in result.output
+    alone = flexbench("table", "2", "--out", studies)
+    assert alone.exit_code == 2 and "of vectors, only distances are" in alone.output
+
+
+def test_images_and_vectors_stand_side_by_side(studies, flexbench, tmp_path):
+    shutil.copytree(studies / "runs", tmp_path / "runs")
+    fabricated.run(tmp_path, "vae", dataset="mnist", scores={"gen_fd": 5.0, "rec_fd": 4.0, "real_fd": 1.0},
+                   preset="smoke[width=0.02]")  # fmt: skip
+    for words in (
+        ["table"],
+        ["table", "1", "--features", fabricated.SPACE],
+        ["report"],
+        ["figure", "pareto", "2", "3"],
+    ):
+        result = flexbench(*words, "--out", tmp_path)
+        assert result.exit_code == 0, result.output
+    frame = table(1, tmp_path)
+    assert set(frame.columns.get_level_values(0)) == {"mnist", "synthetic-mog", "synthetic-r5"}
+    only = flexbench("table", "1", "--features", "coordinates", "--out", tmp_path)
+    assert only.exit_code == 0 and "mnist" not in only.output
+
+
+def test_figure_2_refuses_different_numbers_of_vectors_in_one_line(studies, flexbench, tmp_path):
+    shutil.copytree(studies / "runs", tmp_path / "runs")
+    (file,) = tmp_path.glob("runs/synthetic-r5/*/*/metrics.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    more = [row | {"n_images": 50, "value": 2 * row["value"]} for row in rows if row["family"] == "gen_fd"]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows + more))
+    result = flexbench("figure", "2", "--out", tmp_path)
+    assert result.exit_code == 2 and "--images" in result.output
+    assert flexbench("figure", "2", "--out", tmp_path, "--images", "50").exit_code == 0
+    shown = pd.read_csv(tmp_path / "figures" / "2.csv").query("quantity == 'gen_fd'")
+    assert sorted(shown.value) == sorted(row["value"] for row in more)
+
+
+def test_labels_lose_their_settings_only_where_that_leaves_them_different():
+    labels = ["VAE [a=1]", "VAE [a=2]", "FlexAE [b=1]"]
+    assert short_names(pd.Series(labels)) == {labels[0]: "VAE\n[a=1]", labels[1]: "VAE\n[a=2]", labels[2]: "FlexAE"}
 
 
 def test_there_is_no_picture_of_a_vector(studies, flexbench):

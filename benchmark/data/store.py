@@ -165,6 +165,11 @@ def _with_validation(splits: np.ndarray, fractions: np.ndarray) -> np.ndarray:
 def _check_standard(found: str, source: Source) -> None:
     expected = source.info.content_hash
     if expected and found != expected:
+        if not source.files():
+            raise FlexbenchError(
+                f"{source.info.name} comes out here with content hash {found[:12]} instead of {expected[:12]}: other "
+                "versions of NumPy or scikit-learn than it was made with. Install those of constraints.txt."
+            )
         raise FlexbenchError(
             f"the files in '{source.origin}' are not the standard {source.info.title} (content hash {found[:12]} "
             f"instead of {expected[:12]}). Delete them and run 'flexbench data prepare {source.info.name}'."

@@ -25,7 +25,7 @@ from ..files import cache_dir, ensure_dir, read_json, write_json
 from ..seeding import derive, seed_everything
 from .features import FeatureSpace, cached_features
 from .frechet import Gaussian, fit_gaussian, frechet_distance
-from .health import prior_mismatch
+from .health import count_codes, prior_mismatch
 from .images import as_stored
 from .memorization import Neighbours, mean_and_error, nearest, nearest_in_parts, train_share
 from .metrics import PROTOCOL, metric_name
@@ -270,25 +270,24 @@ def score_method(method: Method, references: References, seed: int) -> list[Scor
     return [
         *score_generated(generate(method, references.n, seed), references),
         *score_reconstructed(reconstruct(method, references.test.images), references),
-        *score_latents(method, references, seed),
         *references.floor(),
     ]
 
 
-def score_latents(method: Method, references: References, seed: int) -> list[Score]:
-    """How far the aggregated posterior is from the prior, see `health.health`."""
-    value = prior_mismatch(method, references.dataset.train, seed)
-    return [_scorer(None, references.n)("prior_mismatch", value)]
+def score_latents(method: Method, train: Split, value: float) -> list[Score]:
+    """How far the aggregated posterior is from the prior: `value`, one of the figures of `health.health`."""
+    return [_scorer(None, count_codes(method, train))("prior_mismatch", value)]
 
 
 def score_snapshot(method: Method, references: References, seed: int) -> list[Score]:
-    """Of the scores of `score_method` the distances, to the same digits: what is followed over training."""
+    """Of the scores of a trained model the distances, to the same digits: what is followed over training."""
+    train = references.dataset.train
     generated = ImageSet(generate(method, references.n, seed), references.space)
     reconstructed = ImageSet(reconstruct(method, references.test.images), references.space)
     return [
         distance(generated, references, "gen"),
         distance(reconstructed, references, "rec"),
-        *score_latents(method, references, seed),
+        *score_latents(method, train, prior_mismatch(method, train, seed)),
         *validation(generated, references),
     ]
 

@@ -58,8 +58,13 @@ def prior_mismatch(method: Method, train: Split, seed: int) -> float:
 
 def _chosen(method: Method, train: Split, seed: int) -> np.ndarray:
     """The training images that the figures see."""
-    count = min(CODES, max(OWN, VALUES // method.code_dim))
-    return train.take(np.random.default_rng(derive(seed, "health")).permutation(len(train))[:count])
+    rows = np.random.default_rng(derive(seed, "health")).permutation(len(train))
+    return train.take(rows[: count_codes(method, train)])
+
+
+def count_codes(method: Method, train: Split) -> int:
+    """How many training images that is."""
+    return min(CODES, max(OWN, VALUES // method.code_dim), len(train))
 
 
 def _each(make: Callable[[Tensor], Tensor], rows: CachedRows, method: Method) -> Tensor:

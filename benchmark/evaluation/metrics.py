@@ -31,7 +31,7 @@ _DECLARED = [
     Metric("gen_fd", "Frechet distance, generated images against test images", "lower", 1, "Gen.", "real_fd"),
     Metric("real_fd", "Frechet distance, training images against test images", "lower"),
     Metric("gen_fd_val", "Frechet distance, generated images against validation images", "lower"),
-    Metric("rec_mse", "squared error per pixel of reconstructed test images, values in [0, 1]", "lower"),
+    Metric("rec_mse", "squared error per value of reconstructed test images (pixels in [0, 1]) or vectors", "lower"),
     Metric("prior_mismatch", "sliced Wasserstein distance of codes and prior samples, over the RMS code", "lower"),
     Metric("gen_precision_f1_8", "PRD precision (F_1/8) of generated images", "higher", 2, "Precision",
            "real_precision_f1_8"),

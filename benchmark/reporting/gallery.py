@@ -100,12 +100,12 @@ def read(path: Path, size: int, caption: str, alt: str) -> Picture | None:
 
 
 def neighbours(run: Run, alt: str) -> Picture | None:
-    """Figure 5 of this very run, where it has been drawn: to make it anew would need the model and the data."""
-    path = run.job.folder.parents[3] / "figures" / f"5-{dataset_slug(run.dataset)}-{run.job.config.model}.png"
-    table = path.with_suffix(".csv")
-    if not table.exists() or run.job.config.hash not in set(pd.read_csv(table, dtype=str).get("hash", ())):
-        return None
-    if (found := png(path)) is None:
+    """Figure 5 of this very run, where it has been drawn: to make it anew would need the model and the data.
+
+    Its caption, which is in the file, names the run.
+    """
+    found = png(run.job.folder.parents[3] / "figures" / f"5-{dataset_slug(run.dataset)}-{run.job.config.model}.png")
+    if found is None or f"run {run.job.config.hash}".encode() not in found[0]:
         return None
     content, width, height = found
     return Picture(data_uri(content), width // 2, height // 2, False, "Walks in latent space, nearest neighbours", alt)

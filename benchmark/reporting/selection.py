@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ..data.info import VECTOR_SPACE
 from ..errors import FlexbenchError, unknown
 from ..evaluation.metrics import Metric
 from ..registry import BUILT_IN
@@ -22,6 +23,7 @@ RULES = {
 }
 JUDGES = {"best_val": "gen_fd_val", "oracle": "gen_fd"}  # family that the choice looks at
 BUILT_IN_ORDER = {name: i for i, name in enumerate(BUILT_IN)}
+NO_SUCH = "nothing that has run was scored by what this shows; of vectors, only distances are."
 NOTHING = "nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke"
 
 
@@ -39,11 +41,10 @@ def choose(
     """
     if rule not in RULES:
         raise unknown("rule of selection", rule, RULES)
-    rows = one_of(results[results.family.isin({m.family for m in metrics})], "preset", preset, "--preset")
-    of_pixels = rows.space.isna()  # such scores do not depend on the feature space
-    rows = pd.concat([rows[of_pixels], one_of(rows[~of_pixels], "space", space, "--features")])
+    rows = results[results.family.isin({m.family for m in metrics})]
     if rows.empty:
-        raise FlexbenchError(NOTHING)
+        raise NotThisTableError(NO_SUCH) if (results.family == "gen_fd").any() else FlexbenchError(NOTHING)
+    rows = one_space(one_of(rows, "preset", preset, "--preset"), space)
     rows = pd.concat([_one_count(part, images) for _, part in rows.groupby("dataset")])
     rows = rows[rows.protocol == rows.protocol.max()]
     return ordered(pd.concat([select(rows, results, rule), _references(rows, results, metrics)]))
@@ -66,6 +67,17 @@ def one_of(rows: pd.DataFrame, column: str, chosen: str | int | None, option: st
     if len(values) > 1:
         raise FlexbenchError(f"results that differ in {column} cannot share a table. Use {option} with one: {listed}.")
     return rows
+
+
+def one_space(rows: pd.DataFrame, chosen: str | None) -> pd.DataFrame:
+    """Rows of one feature space, the chosen or the only one, and those that depend on none.
+
+    Vectors have a space of their own, which stands beside any other: no column holds both. It can be chosen alone.
+    """
+    if chosen == VECTOR_SPACE:
+        return one_of(rows, "space", chosen, "--features")
+    free = rows.space.isna() | (rows.space == VECTOR_SPACE)
+    return pd.concat([rows[free], one_of(rows[~free], "space", chosen, "--features")])
 
 
 def _one_count(rows: pd.DataFrame, images: int | None) -> pd.DataFrame:

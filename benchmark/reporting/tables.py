@@ -178,8 +178,8 @@ def row_labels(models: pd.DataFrame, sized: bool = True) -> pd.Series:
     return labels.where(~unclear, labels + " #" + models.variant.astype(str).str[:4])
 
 
-def caption(models: pd.DataFrame, rule: str = LAST) -> str:
-    """The protocol in words: names of the scores, preset, latent sizes, seeds, selection, commit."""
+def caption(models: pd.DataFrame, rule: str | None = LAST) -> str:
+    """The protocol in words: names of the scores, preset, latent sizes, seeds, selection (if there is one), commit."""
 
     def listed(values: Iterable) -> str:
         return ", ".join(map(str, sorted(set(values))))
@@ -189,7 +189,7 @@ def caption(models: pd.DataFrame, rule: str = LAST) -> str:
     commits = listed(c[:9] + "+dirty" * c.endswith("+dirty") for c in models.git.dropna()) or "unknown"
     return (
         f"Scores: {listed(models.metric)}. {counts} images each. Preset {listed(models.preset)}; {sizes}; "
-        f"seeds {listed(models.seed)}; checkpoint: {selection.RULES[rule]}; commit {commits}."
+        f"seeds {listed(models.seed)}; {f'checkpoint: {selection.RULES[rule]}; ' if rule else ''}commit {commits}."
     )
 
 

@@ -9,7 +9,9 @@ import numpy as np
 import pandas as pd
 
 from ...evaluation.metrics import METRICS, Metric
+from ...schema import LAST
 from .. import tables
+from ..selection import ordered
 from . import labels, style
 from .plot import Plot, Query
 from .scores import dataset_title, info_of, over_seeds, protocol
@@ -18,8 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PANELS = {"gen_fd": "generation", "rec_fd": "reconstruction", "prior_mismatch": "prior and codes"}
-UNITS = {"prior_mismatch": "sliced Wasserstein / RMS code (lower is better)"}  # of what is no Frechet distance
+MISMATCH = "prior_mismatch"
+PANELS = {"gen_fd": "generation", "rec_fd": "reconstruction", MISMATCH: "prior and codes"}
+UNITS = {MISMATCH: "sliced Wasserstein / RMS code (lower is better)"}  # of what is no Frechet distance
 WIDE = 8  # scores that differ by more than this factor are shown on a logarithmic axis
 
 
@@ -29,14 +32,21 @@ def make(query: Query) -> list[Plot]:
     Runs that were scored before the distance of prior and codes was have no third panel.
     """
     metrics = [METRICS[family] for family in PANELS]
-    rows = tables.choose(query.results, metrics, query.preset, query.space, query.images)
+    distances = [m for m in metrics if m.family != MISMATCH]
+    rows = tables.choose(query.results, distances, query.preset, query.space, query.images)
     rows = tables.at_several_sizes(rows, "this figure")
-    frame = points(rows, metrics)
+    frame = points(pd.concat([rows, mismatch(rows, query.results)]), metrics)
     caption = (
         f"Frechet distance to test images, and distance of prior and codes, against latent size. Means over seeds, "
-        f"bars: standard deviation. Dotted: the true dimension, where it is known. {protocol(rows, metrics)}"
+        f"bars: standard deviation. Dotted: the true dimension, where it is known. {protocol(rows, distances)}"
     )
     return [Plot("dims", "Scores against the latent size", caption, frame, lambda: draw(frame))]
+
+
+def mismatch(rows: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
+    """How prior and codes agree in the same runs at the same checkpoint; it depends on no feature space."""
+    found = results[(results.family == MISMATCH) & results.hash.isin(rows.hash) & (results.checkpoint == LAST)]
+    return ordered(found.drop_duplicates("hash", keep="last"))
 
 
 def points(rows: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:

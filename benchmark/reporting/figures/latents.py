@@ -17,7 +17,7 @@ from .. import tables
 from ..published import one_variant
 from . import mosaic
 from .plot import Plot, Query
-from .scores import dataset_slug, dataset_title, holds_images
+from .scores import dataset_slug, dataset_title, of_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,9 +62,9 @@ def make(query: Query) -> list[Plot]:
 def with_weights(query: Query) -> pd.DataFrame:
     """The jobs that are shown, a row each, `row` being their label in tables."""
     metric = METRICS["gen_fd"]
-    rows = tables.choose(query.results, [metric], query.preset, query.space, query.images)
+    rows = tables.choose(of_images(query.results, "figure 5"), [metric], query.preset, query.space, query.images)
     rows = tables.model_cells(rows, [metric])
-    rows = rows[rows.folder.map(has_weights) & rows.dataset.map(holds_images)]
+    rows = rows[rows.folder.map(has_weights)]
     if rows.empty:
         raise FlexbenchError(
             f"this figure needs trained models, and no scored run under '{query.out}' has kept its {WEIGHTS}. "
@@ -109,7 +109,7 @@ def explore(job: pd.Series, dataset: Dataset, query: Query) -> Found:
 def _plot(job: pd.Series, found: Found) -> Plot:
     title = f"{job['row']} on {dataset_title(job.dataset)}, m = {job.latent_dim}"
     spaces = " and in ".join(near.space for near in found.nearest)
-    caption = f"{title}. {RULE} Distances are taken in {spaces}. Preset {job.preset}, seed {job.seed}."
+    caption = f"{title}. {RULE} Distances are taken in {spaces}. Preset {job.preset}, seed {job.seed}, run {job.hash}."
     return Plot(f"5-{dataset_slug(job.dataset)}-{job.model}", title, caption, numbers(job, found),
                 lambda: draw(title, found))  # fmt: skip
 

@@ -12,6 +12,7 @@ from ...errors import FlexbenchError
 from ...evaluation.metrics import METRICS
 from ...files import read_jsonl
 from .. import tables
+from ..selection import one_of, ordered
 from . import style
 from .plot import Plot, Query
 from .scores import protocol
@@ -26,48 +27,57 @@ FLOOR = "real vectors"
 LOGGED = {  # of train.jsonl: name of the loss -> quantity, and what it is divided by
     "loss/distance": ("critic", 1),
     "loss/distance_per_rms": ("critic_per_rms", 1),
-    "loss/reconstruction": ("rec_mse", DIM),
+    "loss/reconstruction": ("train_error", DIM),
 }
 PANELS = {
     "critic": "Critic's distance of prior and codes",
     "critic_per_rms": "Critic's distance / RMS code",
     "prior_mismatch": "Sliced Wasserstein distance / RMS code",
-    "rec_mse": "Squared error per number",
+    "train_error": "Squared error per number, in training",
     "rec_fd": "Frechet distance, reconstructed",
     "gen_fd": "Frechet distance, generated",
 }
 SCORED = ("prior_mismatch", "rec_fd", "gen_fd")  # of the panels, those that are scores
 RULE = (
     "Lines: means over seeds; bands: from the lowest to the highest seed. The critic's distance is what each model's "
-    "own Wasserstein critic estimates in training; the others are measured at the steps that were scored. The distance "
-    "of reconstructed vectors bounds that of generated ones from below."
+    "own Wasserstein critic estimates in training, and the squared error is that of the training batches; the other "
+    "three are measured at the steps that were scored, against training codes and held-out vectors."
 )
 COLUMNS = ["model", "name", "seed", "quantity", "step", "value"]
 
 
 def make(query: Query) -> list[Plot]:
     """One plot of six panels; FlexbenchError where no run on the dataset was scored at several steps."""
-    metrics = [METRICS[name] for name in SCORED]
-    rows = query.results[query.results.dataset == DATASET]
-    jobs = tables.scored_jobs(rows, query.preset) if len(rows) else rows
-    scored = rows[rows.hash.isin(jobs.hash) & rows.family.isin([*SCORED, "real_fd"])] if len(rows) else rows
-    if not len(rows) or scored.step.nunique() < 2:
+    scored = followed(query)
+    if scored.empty:
         raise FlexbenchError(
             f"figure 2 follows runs on {DATASET} over their steps, and none under '{query.out}' was scored at several. "
             f"Run some: flexbench run --datasets {DATASET} --score-every 100 ..."
         )
-    frame = quantities(jobs, scored)
-    models = tables.model_cells(scored[scored.checkpoint == "last"], metrics)
-    return [Plot("2", f"Prior and codes in training, {DATASET}", f"{RULE} {protocol(models, metrics)}", frame,
-                 lambda: draw(frame))]  # fmt: skip
+    frame = quantities(scored)
+    caption = f"{RULE} {protocol(scored, [METRICS['gen_fd']], rule=None)}"
+    return [Plot("2", f"Prior and codes in training, {DATASET}", caption, frame, lambda: draw(frame))]
 
 
-def quantities(jobs: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
+def followed(query: Query) -> pd.DataFrame:
+    """The scores of the runs that were scored at several steps, of one preset and number of vectors."""
+    rows = query.results[query.results.dataset == DATASET]
+    rows = one_of(rows[rows.protocol == rows.protocol.max()], "preset", query.preset, "--preset")
+    distances = rows[rows.family.isin(("gen_fd", "rec_fd", "real_fd"))]
+    several = distances.n_images.nunique() > 1
+    distances = one_of(distances, "n_images", query.images if several else None, "--images")
+    steps = distances[distances.family == "gen_fd"].groupby("hash").step.nunique()
+    rows = pd.concat([distances, rows[rows.family == "prior_mismatch"]])
+    return ordered(rows[rows.hash.isin(steps[steps > 1].index)])
+
+
+def quantities(scored: pd.DataFrame) -> pd.DataFrame:
     """Long form, columns as in COLUMNS; the distance of real vectors is the quantity `real_fd`, of no model."""
+    jobs = scored.drop_duplicates("hash")
     jobs = jobs.assign(row=tables.row_labels(jobs))
     parts = []
     for _, job in jobs.iterrows():
-        own = scored[(scored.hash == job.hash) & scored.family.isin(SCORED)]
+        own = scored[(scored.hash == job.hash) & scored.family.isin(SCORED)].drop_duplicates(["family", "step"])
         found = own[["family", "step", "value"]].set_axis(["quantity", "step", "value"], axis=1)
         part = pd.concat([logged(Path(job.folder)), found])
         parts.append(part.assign(model=job["row"], name=job.model, seed=job.seed))
@@ -92,12 +102,12 @@ def draw(frame: pd.DataFrame) -> Figure:
     figure, panels = style.panels(len(PANELS), 3, 3.4, 2.7)
     models = frame[frame.seed.notna()]
     looks = variant_looks(models)
-    (floor,) = frame[frame.seed.isna()].value
+    floor = frame[frame.seed.isna()].value  # one number, or none where it was not scored
     for axes, (quantity, title) in zip(panels, PANELS.items(), strict=True):
         axes.set_title(title, fontsize=8)
         _panel(axes, models[models.quantity == quantity], looks)
-        if quantity.endswith("_fd"):
-            style.horizontal(axes, floor, FLOOR)
+        for value in floor if quantity.endswith("_fd") else ():
+            style.horizontal(axes, value, FLOOR)
     handles = [panels[0].plot([], [], **look)[0] for look in looks.values()]
     figure.legend(handles, list(looks), loc="outside lower center", frameon=False, ncols=1, fontsize=7)
     return figure

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -66,10 +67,10 @@ def runs(query: Query) -> pd.DataFrame:
     if rows.empty:
         raise FlexbenchError(
             f"figure 3 shows trained models of {DATASET} with two latent dimensions, and none under '{query.out}' has "
-            f"kept its {WEIGHTS}. Train some: flexbench run --datasets {DATASET} ..."
+            f"kept its {WEIGHTS}. Train some: flexbench run --datasets {DATASET} ... (with --force where they have run)"
         )
     metric = METRICS["gen_fd"]
-    return tables.model_cells(tables.choose(rows, [metric], query.preset, query.space, query.images), [metric])
+    return tables.model_cells(tables.choose(rows, [metric], query.preset, None, query.images), [metric])
 
 
 def explore(job: pd.Series, dataset: Dataset, query: Query) -> Modes:
@@ -115,19 +116,26 @@ def statistics(jobs: pd.DataFrame, found: list[Modes]) -> pd.DataFrame:
 
 def draw(points: pd.DataFrame, scores: pd.DataFrame) -> Figure:
     """The true latent space, then that of each model."""
-    models = list(dict.fromkeys(points.model))
+    models, names = list(dict.fromkeys(points.model)), short_names(points.model)
     figure, panels = style.panels(len(models), 3, 2.9, 3.1)
     for axes, model in zip(panels, models, strict=True):
-        axes.set_title(_heading(model, scores[scores.model == model].gen_fd), fontsize=8)
+        axes.set_title(_heading(names[model], scores[scores.model == model].gen_fd), fontsize=8)
         _space(axes, points[points.model == model])
     return figure
+
+
+def short_names(labels: pd.Series) -> dict[str, str]:
+    """Labels without the settings in brackets, where that leaves no two the same."""
+    short = {label: label.partition(" [")[0] for label in dict.fromkeys(labels)}
+    counts = Counter(short.values())
+    return {label: name if counts[name] == 1 else label.replace(" [", "\n[") for label, name in short.items()}
 
 
 def _heading(model: str, distances: pd.Series) -> str:
     if distances.empty:
         return model
     spread = f" \N{PLUS-MINUS SIGN} {distances.std():.2g}" if len(distances) > 1 else ""
-    return f"{model.partition(' [')[0]}: {distances.mean():.3g}{spread}"
+    return f"{model}: {distances.mean():.3g}{spread}"
 
 
 def _space(axes: Axes, part: pd.DataFrame) -> None:
@@ -142,7 +150,7 @@ def _space(axes: Axes, part: pd.DataFrame) -> None:
 def draw_scores(scores: pd.DataFrame) -> Figure:
     """A panel per statistic, a row per model."""
     figure, panels = style.panels(len(STATISTICS), 3, 2.7, 0.6 + 0.32 * scores.model.nunique())
-    names = list(dict.fromkeys(scores.model))[::-1]
+    names, short = list(dict.fromkeys(scores.model))[::-1], short_names(scores.model)
     for axes, (column, title) in zip(panels, STATISTICS.items(), strict=True):
         axes.set_title(title, fontsize=8)
         for y, model in enumerate(names):
@@ -150,8 +158,8 @@ def draw_scores(scores: pd.DataFrame) -> Figure:
             look = style.of_model(part["name"].iloc[0])
             axes.plot(part[column], [y] * len(part), **{**look, "linestyle": "none"}, clip_on=False)
             axes.plot([part[column].mean()] * 2, [y - 0.35, y + 0.35], color=look["color"], linewidth=1.5)
-        shown = [name.partition(" [")[0] for name in names] if axes is panels[0] else [""] * len(names)
+        shown = [short[name] for name in names] if axes is panels[0] else [""] * len(names)
         axes.set_yticks(range(len(names)), shown)
-        axes.set_xlim(0, 1.05 * scores[column].max())
+        axes.set_xlim(0, 1.05 * scores[column].max() or 1)
         axes.set_ylim(-0.6, len(names) - 0.4)
     return figure

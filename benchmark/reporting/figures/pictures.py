@@ -15,7 +15,7 @@ from ...files import read_json, sha256_file
 from .. import tables
 from . import mosaic
 from .plot import Plot, Query
-from .scores import dataset_slug, dataset_title
+from .scores import dataset_slug, dataset_title, of_images
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +30,7 @@ COLUMNS = ["dataset", "model", "name", "latent_dim", "seed", "preset", "hash", "
 
 def make(query: Query) -> list[Plot]:
     """Two plots per dataset, each with one grid per model. FlexbenchError where no scored run has left its grids."""
-    jobs = tables.scored_jobs(query.results, query.preset)
+    jobs = tables.scored_jobs(of_images(query.results, "figure 4"), query.preset)
     jobs = jobs.assign(model=tables.row_labels(jobs), name=jobs.model)
     plots = [_plot(query.out, str(dataset), kind, found) for dataset, part in jobs.groupby("dataset") for kind in KINDS
              if len(found := first_seeds(part, kind))]  # fmt: skip

@@ -10,6 +10,7 @@ import pandas as pd
 from ...data.info import DatasetInfo, dataset_info
 from ...errors import FlexbenchError
 from ...evaluation.metrics import Metric
+from ...schema import LAST
 from .. import tables
 
 
@@ -24,9 +25,9 @@ def over_seeds(rows: pd.DataFrame, keys: Sequence[str], **more: tuple[str, str])
     return frame.reset_index().rename(columns={"model": "name", "row": "model"})
 
 
-def protocol(rows: pd.DataFrame, metrics: list[Metric]) -> str:
-    """The caption that the same rows have in a table."""
-    return tables.caption(rows[rows.family.isin({m.family for m in metrics})])
+def protocol(rows: pd.DataFrame, metrics: list[Metric], rule: str | None = LAST) -> str:
+    """The caption that the same rows have in a table; without a `rule` where all checkpoints are shown."""
+    return tables.caption(rows[rows.family.isin({m.family for m in metrics})], rule)
 
 
 def info_of(dataset: str) -> DatasetInfo | None:
@@ -37,10 +38,13 @@ def info_of(dataset: str) -> DatasetInfo | None:
         return None
 
 
-def holds_images(dataset: str) -> bool:
-    """Whether a dataset's data are images; some of the suite's are vectors."""
-    info = info_of(dataset)
-    return info is None or info.are_images
+def of_images(results: pd.DataFrame, what: str) -> pd.DataFrame:
+    """The results on datasets of images; FlexbenchError where all are on vectors, of which `what` shows nothing."""
+    infos = results.dataset.map(info_of)
+    kept = results[[info is None or info.are_images for info in infos]]
+    if kept.empty and len(results):
+        raise FlexbenchError(f"{what} shows images, and the data of all that has run are vectors.")
+    return kept
 
 
 def dataset_slug(dataset: str) -> str:
