@@ -78,9 +78,10 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
     from .data.info import shape_of
     from .device import settle
     from .errors import FlexbenchError
-    from .evaluation.evaluator import References, check_count, score_generated, score_method
+    from .evaluation.evaluator import References, check_count, score_generated, score_latents, score_method
     from .evaluation.features import feature_space
     from .evaluation.folder import read_images
+    from .evaluation.health import prior_mismatch
     from .job import Job
 
     settle()
@@ -98,7 +99,9 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
         made, real = (shape_of(d.channels, d.size) for d in (source.data, data))
         if made != real:
             raise FlexbenchError(f"the model makes {made} and {dataset} holds {real}: they do not compare.")
-        return {s.metric: s.value for s in score_method(source, References(data, images, features), seed or 0)}
+        scores = score_method(source, References(data, images, features), seed or 0)
+        scores += score_latents(source, data.train, prior_mismatch(source, data.train, seed or 0))
+        return {s.metric: s.value for s in scores}
     if not data.info.are_images:
         raise FlexbenchError(f"{dataset} holds vectors, and a folder holds images: they do not compare.")
     pictures = read_images(Path(source), data.channels, data.size, images)

@@ -82,7 +82,7 @@ def test_scores_in_training_leave_the_last_ones_alone(flexbench, tmp_path: Path)
     pd.testing.assert_frame_equal(followed[followed.checkpoint == "last"][values].reset_index(drop=True), plain[values])
     early = followed[followed.checkpoint != "last"]
     assert sorted(zip(early.step, early.family, strict=True)) == [
-        (step, family) for step in (10, 20) for family in ("gen_fd", "gen_fd_val", "rec_fd")
+        (step, family) for step in (10, 20) for family in ("gen_fd", "gen_fd_val", "prior_mismatch", "rec_fd")
     ]
     spent = followed[followed.family == "gen_fd"].set_index("step").train_flops
     assert spent[10] * 3 == spent[20] * 1.5 == spent[30]
