@@ -30,7 +30,7 @@ def test_every_value_of_the_open_setting_is_tried_on_every_seed(tmp_path):
     tries, _, made = tuning.plan(request(tmp_path, seeds=(0, 1)))
     assert [(t.model, t.knob, t.value) for t in tries] == [("vae", "decoder_variance", v) for v in (0.5, 0.1, 0.02)]
     assert all([job.config.seed for job in one.jobs] == [0, 1] for one in tries)
-    assert made.evaluation == EvaluationConfig("pixels", 40, "validation")
+    assert made.evaluation("digits") == EvaluationConfig("pixels", 40, "validation")
 
 
 def test_models_without_an_open_setting_have_nothing_to_try(tmp_path):
