@@ -79,7 +79,7 @@ class AEGMM(Method):
 
     def decoder_kernels(self) -> Iterator[Tensor]:
         """The weights that the penalty is about."""
-        dense = (nn.Linear,) if self.data.like_celeba or self.data.size == 1 else ()
+        dense = (nn.Linear,) if self.data.like_celeba or self.data.is_vector else ()
         for layer in self.decoder:
             if isinstance(layer, (nn.ConvTranspose2d, nn.Conv2d, *dense)):
                 yield layer.weight

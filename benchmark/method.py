@@ -40,6 +40,11 @@ class DataSpec:
         return self.channels * self.size**2
 
     @property
+    def is_vector(self) -> bool:
+        """Vectors are images of one pixel, with a channel for each number."""
+        return self.size == 1
+
+    @property
     def like_celeba(self) -> bool:
         """Colour images of 64x64 or more."""
         return self.channels == 3 and self.size >= 64
@@ -51,7 +56,7 @@ def weight_for(data: DataSpec, mnist: float, cifar10: float, celeba: float) -> f
     Grey images take MNIST's, times their share of 784 pixels if they are smaller; so do vectors, whose numbers count
     as pixels. Colour ones take CelebA's from 64x64 on.
     """
-    if data.channels == 1 or data.size == 1:
+    if data.channels == 1 or data.is_vector:
         return mnist * min(1.0, data.pixels / 784)
     return celeba if data.like_celeba else cifar10
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import CachedRows, in_order, to_device
+from ..batches import CachedRows, map_rows, to_device
 from ..losses import rms
 from ..seeding import derive, seed_everything
 
@@ -36,7 +36,7 @@ def health(method: Method, train: Split, seed: int) -> dict[str, float]:
     seed_everything(derive(seed, "health"))
     images = _chosen(method, train, seed)
     rows = CachedRows(torch.from_numpy(images))
-    codes = _each(method.encode, rows, method)
+    codes = codes_by(method.encode, rows, method)
     variance = codes.var(0)
     figures = {
         "rms_code": rms(codes),
@@ -67,15 +67,15 @@ def count_codes(method: Method, train: Split) -> int:
     return min(CODES, max(OWN, VALUES // method.code_dim), len(train))
 
 
-def _each(make: Callable[[Tensor], Tensor], rows: CachedRows, method: Method) -> Tensor:
-    """What `make` gives for all rows, on the CPU."""
-    return torch.cat([make(x).float().cpu() for x in in_order(rows, method.device)])
+def codes_by(make: Callable[[Tensor], Tensor], images: CachedRows, method: Method) -> Tensor:
+    """What `make` gives for all images, float32 [N, code_dim] on the CPU."""
+    return map_rows(images, make, method.device).tensor.float()
 
 
 def _mismatch(method: Method, rows: CachedRows, seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(derive(seed, "health", "prior"))
-    drawn = _each(method.draw_codes, rows, method)
-    prior = _each(lambda x: method.prior(len(x), generator), rows, method)
+    drawn = codes_by(method.draw_codes, rows, method)
+    prior = codes_by(lambda x: method.prior(len(x), generator), rows, method)
     return sliced_wasserstein(drawn, prior) / rms(drawn)
 
 

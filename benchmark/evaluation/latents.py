@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import CachedRows, in_order
+from ..batches import CachedRows
 from .evaluator import CHUNK, generate, parts_of, reconstruct
 from .features import FeatureSpace, cached_features
+from .health import codes_by
 from .images import to_uint8
 from .memorization import Neighbours, k_nearest_in_parts
 
@@ -63,8 +64,7 @@ def spread(count: int, wanted: int) -> np.ndarray:
 def codes_of(method: Method, images: np.ndarray) -> Tensor:
     """Codes [N, code_dim] of uint8 images [N, C, S, S], on the CPU."""
     method.eval()
-    rows = CachedRows(torch.from_numpy(images))
-    return torch.cat([method.encode(x).float().cpu() for x in in_order(rows, method.device, CHUNK)])
+    return codes_by(method.encode, CachedRows(torch.from_numpy(images)), method)
 
 
 @torch.no_grad()

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ..batches import CachedRows, in_order
+from ..batches import CachedRows
 from ..data.synthetic import MODES, RADIUS, STD, embed, mode_centres
 from ..seeding import derive, seed_everything
-from .evaluator import CHUNK, generate
+from .evaluator import generate
+from .health import codes_by
 from .memorization import nearest
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def explore(method: Method, dataset: Dataset, seed: int) -> Modes:
     method.eval()
     seed_everything(derive(seed, "modes"))
     vectors = CachedRows(torch.from_numpy(dataset.test.images(0, SHOWN)))
-    codes = torch.cat([method.draw_codes(x).float().cpu() for x in in_order(vectors, method.device, CHUNK)])
+    codes = codes_by(method.draw_codes, vectors, method)
     prior = method.prior(SHOWN, torch.Generator().manual_seed(derive(seed, "modes", "prior")))
     share, covered = count_modes(true_latents(generate(method, COUNTED, seed)))
     modes = dataset.test.labels[:SHOWN, 0].astype(np.int64)

@@ -96,7 +96,7 @@ def read(path: Path, size: int, caption: str, alt: str) -> Picture | None:
     content, width, height = found
     enlarged = max(1, width // (IN_A_ROW * size))
     divisor = shrink(width, enlarged)
-    return Picture(data_uri(content), width // divisor, height // divisor, enlarged > 1, caption, alt)
+    return Picture(data_uri(content, "image/png"), width // divisor, height // divisor, enlarged > 1, caption, alt)
 
 
 def neighbours(run: Run, alt: str) -> Picture | None:
@@ -108,7 +108,9 @@ def neighbours(run: Run, alt: str) -> Picture | None:
     if found is None or f"run {run.job.config.hash}".encode() not in found[0]:
         return None
     content, width, height = found
-    return Picture(data_uri(content), width // 2, height // 2, False, "Walks in latent space, nearest neighbours", alt)
+    return Picture(
+        data_uri(content, "image/png"), width // 2, height // 2, False, "Walks in latent space, nearest neighbours", alt
+    )
 
 
 def png(path: Path) -> tuple[bytes, int, int] | None:
@@ -119,9 +121,9 @@ def png(path: Path) -> tuple[bytes, int, int] | None:
     return content, *struct.unpack(">II", content[16:24])
 
 
-def data_uri(content: bytes) -> str:
-    """A PNG file in a page."""
-    return "data:image/png;base64," + base64.b64encode(content).decode()
+def data_uri(content: bytes, kind: str) -> str:
+    """A file in a page, shown there or saved from a link."""
+    return f"data:{kind};base64," + base64.b64encode(content).decode()
 
 
 def shrink(width: int, enlarged: int) -> int:

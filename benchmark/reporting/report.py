@@ -21,7 +21,7 @@ from ..files import atomic_write, ensure_dir
 from . import commands, summary
 from .collect import tidy
 from .formats import to_text
-from .gallery import galleries
+from .gallery import data_uri, galleries
 from .runs import Run, find, health_sheet, runs_sheet, tally
 from .selection import choose
 from .sheets import Grid, Sheet, cost_sheet, sheet
@@ -158,7 +158,7 @@ def extra(name: str, laid_out: Sheet | None) -> Block | None:
 def as_block(key: str, laid_out: Sheet, csv: str, better: Mapping[str, str | None]) -> Block:
     """A sheet with what the page needs beside it."""
     grids = tuple((grid, tuple(columns(grid, better)), tuple(groups(grid))) for grid in laid_out.grids)
-    return Block(key, laid_out, grids, data_uri(csv), f"{key}.csv")
+    return Block(key, laid_out, grids, data_uri(csv.encode(), "text/csv;charset=utf-8"), f"{key}.csv")
 
 
 def columns(grid: Grid, better: Mapping[str, str | None]) -> Iterator[Column]:
@@ -188,11 +188,6 @@ def cell_text(cell: Any) -> Any:
     if details := getattr(cell, "details", ()):
         return ", ".join(f"{name} {value}" for name, value in details)
     return cell.text if cell.value is None else cell.value
-
-
-def data_uri(csv: str) -> str:
-    """A file to save, inside a link."""
-    return "data:text/csv;charset=utf-8;base64," + base64.b64encode(csv.encode()).decode()
 
 
 # -- the page -------------------------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def choose(
     if rows.empty:
         raise NotThisTableError(NO_SUCH) if (results.family == "gen_fd").any() else FlexbenchError(NOTHING)
     rows = one_space(one_of(rows, "preset", preset, "--preset"), space)
-    rows = pd.concat([_one_count(part, images) for _, part in rows.groupby("dataset")])
+    rows = pd.concat([one_count(part, images) for _, part in rows.groupby("dataset")])
     rows = rows[rows.protocol == rows.protocol.max()]
     return ordered(pd.concat([select(rows, results, rule), _references(rows, results, metrics)]))
 
@@ -80,7 +80,7 @@ def one_space(rows: pd.DataFrame, chosen: str | None) -> pd.DataFrame:
     return pd.concat([rows[free], one_of(rows[~free], "space", chosen, "--features")])
 
 
-def _one_count(rows: pd.DataFrame, images: int | None) -> pd.DataFrame:
+def one_count(rows: pd.DataFrame, images: int | None) -> pd.DataFrame:
     """Rows of a dataset with one number of scored images; only where there are several does `images` choose."""
     return one_of(rows, "n_images", images if rows.n_images.nunique() > 1 else None, "--images")
 

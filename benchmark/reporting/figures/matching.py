@@ -12,7 +12,7 @@ from ...errors import FlexbenchError
 from ...evaluation.metrics import METRICS
 from ...files import read_jsonl
 from .. import tables
-from ..selection import one_of, ordered
+from ..selection import one_count, one_of, ordered
 from . import style
 from .plot import Plot, Query
 from .scores import protocol
@@ -63,9 +63,7 @@ def followed(query: Query) -> pd.DataFrame:
     """The scores of the runs that were scored at several steps, of one preset and number of vectors."""
     rows = query.results[query.results.dataset == DATASET]
     rows = one_of(rows[rows.protocol == rows.protocol.max()], "preset", query.preset, "--preset")
-    distances = rows[rows.family.isin(("gen_fd", "rec_fd", "real_fd"))]
-    several = distances.n_images.nunique() > 1
-    distances = one_of(distances, "n_images", query.images if several else None, "--images")
+    distances = one_count(rows[rows.family.isin(("gen_fd", "rec_fd", "real_fd"))], query.images)
     steps = distances[distances.family == "gen_fd"].groupby("hash").step.nunique()
     rows = pd.concat([distances, rows[rows.family == "prior_mismatch"]])
     return ordered(rows[rows.hash.isin(steps[steps > 1].index)])
