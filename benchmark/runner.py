@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-import json
 import os
 import queue
 import signal
-import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from . import processes
 from .config import JobConfig, Overrides, label, preset
 from .data import Dataset, open_dataset
 from .data.info import dataset_info
 from .device import choose_device
 from .errors import FlexbenchError
 from .evaluation.evaluator import check_count
-from .evaluation.features import feature_space
+from .evaluation.features import FEATURE_SPACES, feature_space
 from .evaluation.metrics import DEFAULT_SPACE
 from .files import ensure_dir
 from .job import EvaluationConfig, Job
@@ -187,11 +186,20 @@ def run_jobs(jobs: Sequence[Job], datasets: dict[str, Dataset], request: Request
     todo = [job for job in jobs if _prepare(job, request)]
     if todo and request.tracking_uri and not reachable(request.tracking_uri, request.out, request.suite_name):
         request = replace(request, tracking_uri=None)
+    if todo:
+        processes.prepare(slow_modules(request, datasets))
     hashes = {name: dataset.content_hash for name, dataset in datasets.items()}
     with Workers(request, hashes) as workers, ThreadPoolExecutor(request.jobs) as pool:
         ended = dict(zip(todo, pool.map(workers.run, todo), strict=True))
     write_results(request.out)
     return [Outcome(job, ended.get(job, job.state(request.evaluation(job.config.dataset)))) for job in jobs]
+
+
+def slow_modules(request: Request, datasets: Iterable[str]) -> set[str]:
+    """What each job of this request imports, beside what every job does."""
+    spaces = {request.evaluation(dataset).space for dataset in datasets}
+    modules = {FEATURE_SPACES[space].module for space in spaces} | {"mlflow" if request.tracking_uri else None}
+    return modules - {None}
 
 
 def _prepare(job: Job, request: Request) -> bool:
@@ -211,24 +219,12 @@ def threads(request: Request) -> int:
     return request.threads or max(1, (os.cpu_count() or 1) // request.jobs)
 
 
-# The user's folder is not put on the path: a file there named like one of our modules would be imported instead.
-WORKER = """import sys
-sys.path[:] = filter(None, sys.path)
-from benchmark.worker import main
-sys.exit(main(sys.argv[1:]))"""
-
-# glibc hands a large block back to the system as soon as it is freed, and fetching it anew, page by page, takes a good
-# part of a small network's time on the CPU (perf/malloc.py). 32 MiB is the largest threshold that its older versions
-# accept; other C libraries ignore these names. A user's own values come first.
-KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32 - 1)}
-
-
 class Workers:
     """Starts worker processes and, when the user interrupts, lets them save their state before they end."""
 
     def __init__(self, request: Request, hashes: dict[str, str]):
         self.request, self.hashes = request, hashes
-        self.running: set[subprocess.Popen] = set()
+        self.running: set[BaseProcess] = set()
         self.stopping = threading.Event()
         self.writing = threading.Lock()
         self.free: queue.SimpleQueue[int] = queue.SimpleQueue()  # rows of the terminal for progress bars
@@ -248,7 +244,7 @@ class Workers:
         if self.stopping.is_set():
             return "interrupted"
         position = self.free.get()
-        code = self._wait_for([sys.executable, "-c", WORKER, str(job.folder), self._options(job, position)])
+        code = self._wait_for(processes.start(job.folder, self._options(job, position)))
         self.free.put(position)
         with self.writing:
             write_results(self.request.out)
@@ -257,31 +253,28 @@ class Workers:
                   "The same command again goes on from the last checkpoint.", file=sys.stderr)  # fmt: skip
         return {0: "done", 1: "failed", 2: "refused", 130: "interrupted"}.get(code, "killed")
 
-    def _wait_for(self, command: list[str]) -> int:
-        process = subprocess.Popen(command, env=KEEP_MEMORY | os.environ)
+    def _wait_for(self, process: BaseProcess) -> int:
         self.running.add(process)
         if self.stopping.is_set():  # an interrupt that came before this process was known
-            process.send_signal(signal.SIGTERM)
-        code = process.wait()
+            process.terminate()
+        code = processes.wait_for(process)
         self.running.discard(process)
         return code
 
-    def _options(self, job: Job, position: int) -> str:
+    def _options(self, job: Job, position: int) -> WorkerOptions:
         """What the worker must know: the fields it shares with the request, and the rest."""
         r = self.request
         shared = {f.name: getattr(r, f.name) for f in fields(WorkerOptions) if hasattr(r, f.name)}
-        evaluation = asdict(r.evaluation(job.config.dataset))
-        own = {"evaluation": evaluation, "threads": threads(r), "position": position,
-               "parent": os.getpid(), "dataset_hash": self.hashes[job.config.dataset], "bar": sys.stderr.isatty(),
+        own = {"evaluation": r.evaluation(job.config.dataset), "threads": threads(r), "position": position,
+               "dataset_hash": self.hashes[job.config.dataset], "bar": sys.stderr.isatty(),
                "image_size": _size_for(job.config.dataset, r)}  # fmt: skip
-        return json.dumps(shared | own, default=str)
+        return WorkerOptions(**{**shared, **own})
 
     def _interrupt(self, number: int, frame: object) -> None:
         """Ask the workers to save and stop. A Ctrl-C reaches them from the terminal too; asking twice does no harm."""
         self.stopping.set()
         for process in list(self.running):
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
+            process.terminate()
 
 
 def _signals() -> Iterator[int]:

@@ -1,4 +1,4 @@
-"""The process that does one job: train, export, draw, score. `runner.Workers` starts it.
+"""What the process of a job does: train, export, draw, score. `runner.Workers` starts it.
 
 Its own process, so that one crash cannot end a grid. Exit codes: 0 done, 1 failed, 2 a mistake of the user's,
 130 interrupted with the state saved.
@@ -6,7 +6,6 @@ Its own process, so that one crash cannot end a grid. Exit codes: 0 done, 1 fail
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -14,8 +13,9 @@ import sys
 import traceback
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from multiprocessing import parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .config import JobConfig
 from .device import choose_device, settle
@@ -36,16 +36,15 @@ log = logging.getLogger("benchmark")
 class WorkerOptions:
     """How to do a job; nothing here changes its results. Fields that `runner.Request` has too are explained there."""
 
-    out: str
+    out: Path
     suite_name: str
-    evaluation: dict[str, Any]
+    evaluation: EvaluationConfig
     device: str
     threads: int
     dataset_hash: str  # of the data that the parent opened
-    parent: int  # stop when this process is gone
     bar: bool  # draw a live bar on stderr; else one line per interval
     position: int  # row of the bar
-    data_dir: str | None
+    data_dir: Path | None
     image_size: int | None
     include: tuple[str, ...]
     tracking_uri: str | None
@@ -55,13 +54,24 @@ class WorkerOptions:
     score_every: int | None
 
 
-def main(arguments: list[str]) -> int:
-    """Do the job whose folder and options are given; returns the exit code."""
-    job, options = Job.open(Path(arguments[0])), WorkerOptions(**json.loads(arguments[1]))
-    worker = Worker(job, options)
-    for number in (signal.SIGINT, signal.SIGTERM):
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+
+
+def main(folder: Path, options: WorkerOptions, environment: dict[str, str]) -> NoReturn:
+    """Do the job of a folder in this process, and end it with the code for how that went."""
+    os.environ.clear()  # of the server, which may be older than what its owner has set since
+    os.environ.update(environment)
+    sys.exit(do_job(Worker(Job.open(folder), options)))
+
+
+def do_job(worker: Worker) -> int:
+    """Do a job with its folder locked; the exit code."""
+    for number in INTERRUPTS:
         signal.signal(number, worker.stop)
+    job = worker.job
     try:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)  # blocked until now, see processes.py
         with job.lock(lambda: print(f"{job.label}: another process is at work on it; waiting", file=sys.stderr)):
             return worker.run()
     except Interrupted as stop:
@@ -75,7 +85,7 @@ class Worker:
 
     def __init__(self, job: Job, options: WorkerOptions):
         self.job, self.options = job, options
-        self.evaluation = EvaluationConfig(**options.evaluation)
+        self.evaluation = options.evaluation
         self.stopping = self.training = False
         self.tracker = NoTracker()
 
@@ -111,9 +121,9 @@ class Worker:
         from .registry import Registry
 
         o, config = self.options, self.job.config
-        self.tracker = make_tracker(o.tracking_uri, Path(o.out), self.job.folder)
+        self.tracker = make_tracker(o.tracking_uri, o.out, self.job.folder)
         self.device = choose_device(o.device)
-        self.dataset = open_dataset(config.dataset, o.data_dir and Path(o.data_dir), o.image_size, download=False)
+        self.dataset = open_dataset(config.dataset, o.data_dir, o.image_size, download=False)
         self.method_class = Registry.load(o.include).get(config.model)
         self.space = feature_space(self.evaluation.space, o.inception_weights, str(self.device))
         self._begin_session()
@@ -154,7 +164,7 @@ class Worker:
 
             watch = Watch(
                 self.options.checkpoint_seconds, self.options.checkpoint_steps, log_interval(self.job.config),
-                report, lambda: self.stopping or os.getppid() != self.options.parent,
+                report, lambda: self.stopping or not parent_process().is_alive(),
                 self.options.score_every, self._score_snapshot,
             )  # fmt: skip
             self.training = True

@@ -30,7 +30,10 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def flexbench() -> Callable[..., Result]:
     """The command line, in this process: flexbench("run", "--models", "vae", ...)."""
+    from benchmark import processes
     from cli import main
+
+    processes.prepare(["timm", "mlflow"])  # once, for all the jobs of the session
 
     def call(*arguments: str | Path) -> Result:
         return CliRunner().invoke(main, [str(a) for a in arguments])
