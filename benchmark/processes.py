@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 
 from . import worker
 
@@ -49,7 +50,7 @@ def prepare(modules: Iterable[str] = ()) -> None:
 def start(folder: Path, options: worker.WorkerOptions) -> BaseProcess:
     """Start the process that does the job of `folder`."""
     process = CONTEXT.Process(target=worker.main, args=(folder, options, dict(os.environ)))
-    with _CHANGING:
+    with _CHANGING, _without_main():
         process.start()
     return process
 
@@ -60,6 +61,17 @@ def wait_for(process: BaseProcess) -> int:
     with _CHANGING:
         process.join()
     return process.exitcode
+
+
+@contextlib.contextmanager
+def _without_main() -> Iterator[None]:
+    """Hide the program. Each process would run it anew to find its functions there, and a script would start again."""
+    program = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = program
 
 
 @contextlib.contextmanager

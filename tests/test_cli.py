@@ -257,6 +257,17 @@ def test_files_of_the_users_folder_are_not_imported(tmp_path: Path):
     assert done.returncode == 0, done.stderr
 
 
+def test_a_script_runs_jobs_and_is_not_run_by_them(tmp_path: Path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import benchmark\nprint('begins')\n"
+        "frame = benchmark.run('vae', 'digits', preset='smoke', space='pixels', images=40, out='out', "
+        "tracking_uri=None)\nprint(len(frame) > 10)\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "begins\nTrue\n"), done.stderr
+
+
 def test_a_damaged_run_does_not_hide_the_others(demo: Path, flexbench, tmp_path: Path):
     shutil.copytree(demo / "runs", tmp_path / "runs")
     (runs_of(tmp_path)[0] / "config.json").write_text("{")
