@@ -6,8 +6,8 @@ Deterministic Autoencoders", ICLR 2020. https://arxiv.org/abs/1903.12436
 
 The authors' code penalises the kernels of the decoder's transposed convolutions, the output layer among them, and on
 CelebA also those of its dense layers; never biases or batch norm. (Of vectors the decoder is dense, and all of it is
-penalised.) It averages the error over D pixels (MNIST padded to
-32x32: D = 1024), so that its lambda of 1e-7 (MNIST, CelebA) or 1e-6 (CIFAR-10) is D times that on the squared error.
+penalised.) It averages the error over D pixels (MNIST padded to 32x32: D = 1024), so that its lambda of 1e-7 (MNIST,
+CelebA) or 1e-6 (CIFAR-10) is D times that on the squared error.
 `lambda_scale` multiplies it; with 0 this is the auto-encoder without any penalty, which the code has too.
 Grey images smaller than 28x28 get MNIST's weights times their share of 784 pixels.
 

@@ -121,7 +121,7 @@ def test_rates_betas_and_average():
     specs = method.optimizers()
     assert set(specs["encoder"].parameters) == set(method.encoder.parameters())
     assert set(specs["generator"].parameters) == set(method.decoder.parameters())
-    assert {(s.lr, s.betas) for s in specs.values()} == {(2e-4, (0.0, 0.99))}
+    assert {(s.lr, s.betas) for s in specs.values()} == {(5e-5, (0.0, 0.99))}
     assert (method.ema_decay, method.averaged) == (0.999, ("decoder",))
 
 
