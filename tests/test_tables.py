@@ -231,6 +231,16 @@ def test_results_without_the_test_of_memorising_have_no_verdict():
     assert table.verdicts == {} and list(table.frame.columns) == [("mnist", "PMS Gen-Tr"), ("mnist", "PMS Gen-Te")]
 
 
+def test_sizes_of_some_models_are_left_to_table_3():
+    here = [*both("vae", 1, 1), *both("flexae", 2, 2)]
+    rows = frame(*here, *both("flexae", 3, 3, latent_dim=64, variant="f64"))
+    table = make(rows, 1)
+    assert table.models == ["VAE", "FLEXAE"] and "m=32;" in table.caption and "table 3 (mnist m=64)" in table.caption
+    assert len(cost(rows)) == 2 and make(rows, 3).models == ["VAE", "FLEXAE"]
+    rows = frame(*here, *both("alae", 3, 3, latent_dim=64))  # no size has all the models
+    assert make(rows, 1).models == ["VAE m=32", "ALAE m=64", "FLEXAE m=32"]
+
+
 def test_table_3_has_a_column_per_latent_size():
     grid = [(m, d) for m in ("vae", "flexae") for d in (32, 128, 64)]
     sizes = [r for m, d in grid for r in both(m, 5 + d, 6 + d, latent_dim=d, variant=f"{m}{d}")]
@@ -357,10 +367,10 @@ def test_only_repetitions_are_averaged():
     rows = frame(
         *both("vae", 5, 6), *both("vae", 7, 8, settings="beta=2.0", variant="b"),
         *both("mine", 1, 2, variant="1111"), *both("mine", 3, 4, variant="2222"),
-        *both("flexae", 1, 1), *both("flexae", 2, 2, latent_dim=64, variant="f64"),
+        *both("flexae", 1, 1), *both("flexae", 2, 2, latent_dim=64, variant="f64"), *both("alae", 3, 3, latent_dim=64),
     )  # fmt: skip
     assert list(make(rows, 1).frame.index) == [
-        "VAE m=32", "VAE [beta=2.0] m=32", "FLEXAE m=32", "FLEXAE m=64", "MINE m=32 #1111",
+        "VAE m=32", "VAE [beta=2.0] m=32", "ALAE m=64", "FLEXAE m=32", "FLEXAE m=64", "MINE m=32 #1111",
         "MINE m=32 #2222", "real images",
     ]  # fmt: skip
 

@@ -56,6 +56,14 @@ def ordered(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(order=place).sort_values(["order", "model"], kind="stable")
 
 
+def main_sizes(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without the latent sizes of a dataset at which some of the models have run that all ran at another size."""
+    keys = ["dataset", "latent_dim"]
+    models = rows.groupby(keys).title.agg(set)
+    smaller = [key for key, here in models.items() if any(here < there for there in models[key[0]])]
+    return rows[~pd.MultiIndex.from_frame(rows[keys]).isin(smaller)]
+
+
 def one_of(rows: pd.DataFrame, column: str, chosen: str | int | None, option: str) -> pd.DataFrame:
     """Rows with one value of a column: the chosen one, or the only one."""
     values = sorted(rows[column].dropna().unique())
