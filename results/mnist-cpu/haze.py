@@ -4,7 +4,7 @@
 
 RUN is the folder of a run on MNIST with its weights. For each, 3,000 samples are compared with the 10,000 test images
 in the default feature space, as they are and with all values below 13 of 255 set to 0, beside the share of such values
-above 0. Nobody sees them, but nine tenths of a digit's background are exactly 0 and the network sees the difference.
+above 0. Nobody sees them, but the background of real digits is exactly 0, and the network sees the difference.
 """
 
 from __future__ import annotations
@@ -37,10 +37,8 @@ def main(runs: tuple[str, ...], data_dir: Path | None) -> None:
         samples = generate(benchmark.load(run), 3000, seed=0)
         images = samples, np.where(samples < DARK, 0, samples)
         plain, cleaned = (frechet_distance(ImageSet(part, space).gaussian, target) for part in images)
-        print(
-            f"| {'/'.join(Path(run).parts[-2:])} | {dark_share(samples):.3f} | {plain:.1f} | {cleaned:.1f} |",
-            flush=True,
-        )
+        name = "/".join(Path(run).parts[-2:])
+        print(f"| {name} | {dark_share(samples):.3f} | {plain:.1f} | {cleaned:.1f} |", flush=True)
 
 
 def dark_share(images: np.ndarray) -> float:
