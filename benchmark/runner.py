@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import queue
@@ -12,7 +13,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from . import processes
@@ -186,11 +186,10 @@ def run_jobs(jobs: Sequence[Job], datasets: dict[str, Dataset], request: Request
     todo = [job for job in jobs if _prepare(job, request)]
     if todo and request.tracking_uri and not reachable(request.tracking_uri, request.out, request.suite_name):
         request = replace(request, tracking_uri=None)
-    if todo:
-        processes.prepare(slow_modules(request, datasets))
     hashes = {name: dataset.content_hash for name, dataset in datasets.items()}
     with Workers(request, hashes) as workers, ThreadPoolExecutor(request.jobs) as pool:
         ended = dict(zip(todo, pool.map(workers.run, todo), strict=True))
+    processes.dismiss()
     write_results(request.out)
     return [Outcome(job, ended.get(job, job.state(request.evaluation(job.config.dataset)))) for job in jobs]
 
@@ -224,7 +223,8 @@ class Workers:
 
     def __init__(self, request: Request, hashes: dict[str, str]):
         self.request, self.hashes = request, hashes
-        self.running: set[BaseProcess] = set()
+        self.modules = slow_modules(request, hashes)
+        self.running: set[int] = set()  # ids of the jobs' processes
         self.stopping = threading.Event()
         self.writing = threading.Lock()
         self.free: queue.SimpleQueue[int] = queue.SimpleQueue()  # rows of the terminal for progress bars
@@ -244,7 +244,7 @@ class Workers:
         if self.stopping.is_set():
             return "interrupted"
         position = self.free.get()
-        code = self._wait_for(processes.start(job.folder, self._options(job, position)))
+        code = self._do(job, position)
         self.free.put(position)
         with self.writing:
             write_results(self.request.out)
@@ -253,12 +253,14 @@ class Workers:
                   "The same command again goes on from the last checkpoint.", file=sys.stderr)  # fmt: skip
         return {0: "done", 1: "failed", 2: "refused", 130: "interrupted"}.get(code, "killed")
 
-    def _wait_for(self, process: BaseProcess) -> int:
-        self.running.add(process)
-        if self.stopping.is_set():  # an interrupt that came before this process was known
-            process.terminate()
-        code = processes.wait_for(process)
-        self.running.discard(process)
+    def _do(self, job: Job, position: int) -> int:
+        with processes.hosted(self.modules) as host:
+            if process := host.start(job.folder, self._options(job, position)):
+                self.running.add(process)
+                if self.stopping.is_set():  # an interrupt that came before this process was known
+                    _stop(process)
+            code = host.wait()
+            self.running.discard(process)
         return code
 
     def _options(self, job: Job, position: int) -> WorkerOptions:
@@ -274,7 +276,12 @@ class Workers:
         """Ask the workers to save and stop. A Ctrl-C reaches them from the terminal too; asking twice does no harm."""
         self.stopping.set()
         for process in list(self.running):
-            process.terminate()
+            _stop(process)
+
+
+def _stop(process: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, signal.SIGTERM)
 
 
 def _signals() -> Iterator[int]:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 import os
+import select
 import signal
 import sys
 import traceback
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from multiprocessing import parent_process
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from .config import JobConfig
 from .device import choose_device, settle
@@ -57,27 +57,36 @@ class WorkerOptions:
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
-def main(folder: Path, options: WorkerOptions, environment: dict[str, str]) -> NoReturn:
-    """Do the job of a folder in this process, and end it with the code for how that went."""
-    os.environ.clear()  # of the server, which may be older than what its owner has set since
+def main(folder: Path, options: WorkerOptions, environment: dict[str, str]) -> int:
+    """Do the job of a folder in this process, with its folder locked; the exit code."""
+    os.environ.clear()  # of the host, which may be older than what its owner has set since
     os.environ.update(environment)
-    sys.exit(do_job(Worker(Job.open(folder), options)))
-
-
-def do_job(worker: Worker) -> int:
-    """Do a job with its folder locked; the exit code."""
-    for number in INTERRUPTS:
-        signal.signal(number, worker.stop)
-    job = worker.job
+    job = Job.open(folder)
+    worker = Worker(job, options)
     try:
-        if hasattr(signal, "pthread_sigmask"):
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)  # blocked until now, see processes.py
+        listen(worker)
         with job.lock(lambda: print(f"{job.label}: another process is at work on it; waiting", file=sys.stderr)):
             return worker.run()
     except Interrupted as stop:
         log.info("%s", stop)
         worker.tracker.finish("KILLED")
         return 130
+    finally:
+        for number in INTERRUPTS:  # the job has ended, nothing is left to stop
+            signal.signal(number, signal.SIG_IGN)
+
+
+def listen(worker: Worker) -> None:
+    """From here on interrupts reach the worker, those too that came before: its host has blocked them."""
+    for number in INTERRUPTS:
+        signal.signal(number, worker.stop)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
+
+
+def deserted(parent: int) -> bool:
+    """Whether the host, process `parent`, or its owner is gone; the owner holds the other end of stdin."""
+    return os.getppid() != parent or (os.name != "nt" and bool(select.select([sys.stdin], [], [], 0)[0]))
 
 
 class Worker:
@@ -87,6 +96,7 @@ class Worker:
         self.job, self.options = job, options
         self.evaluation = options.evaluation
         self.stopping = self.training = False
+        self.parent = os.getppid()
         self.tracker = NoTracker()
 
     def run(self) -> int:
@@ -109,9 +119,12 @@ class Worker:
             return self._fail(f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
 
     def stop(self, number: int, frame: Any) -> None:
-        """While training, stop after this step with a checkpoint; otherwise there is nothing to save: stop at once."""
-        self.stopping = True
-        if not self.training:
+        """While training, stop after this step with a checkpoint; otherwise there is nothing to save: stop at once.
+
+        A Ctrl-C comes twice, from the terminal and from the parent: the second one must not disturb the stopping.
+        """
+        first, self.stopping = not self.stopping, True
+        if first and not self.training:
             raise Interrupted(f"stopped by signal {number}")
 
     def work(self) -> None:
@@ -164,7 +177,7 @@ class Worker:
 
             watch = Watch(
                 self.options.checkpoint_seconds, self.options.checkpoint_steps, log_interval(self.job.config),
-                report, lambda: self.stopping or not parent_process().is_alive(),
+                report, lambda: self.stopping or deserted(self.parent),
                 self.options.score_every, self._score_snapshot,
             )  # fmt: skip
             self.training = True

@@ -2,8 +2,8 @@
 
     python perf/start.py
 
-Six short jobs (VAE, 30 steps on the embedded digits, scored and tracked as usual), one after another, with the server
-of processes.py and without it, in turn, three times each. The medians and their ratio are printed; that the scores
+Six short jobs (VAE, 30 steps on the embedded digits, scored and tracked as usual), one after another, with one host
+for all and with a new one for each, in turn, three times each. The medians and their ratio are printed; that the scores
 are equal to the last digit is checked.
 """
 
@@ -21,10 +21,9 @@ import pandas as pd
 ROOT = Path(__file__).resolve().parent.parent
 
 CHILD = """
-import sys, multiprocessing
+import sys
 from benchmark import processes
-if sys.argv.pop(1) == "anew":
-    processes.FORKING, processes.CONTEXT = False, multiprocessing.get_context("spawn")
+processes.FORKING = sys.argv.pop(1) == "forked"  # else a new host for each job, which imports nothing beforehand
 from cli import main
 main()
 """

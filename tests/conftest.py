@@ -13,6 +13,8 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from benchmark import processes
+
 torch.set_num_threads(1)  # small tensors gain nothing from more, and lose much where the cores are busy
 SMALL = ["--datasets", "digits", "--preset", "smoke", "--features", "pixels", "--images", "40"]  # seconds per job
 
@@ -27,13 +29,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     os.environ.pop("FLEXBENCH_CACHE") if before is None else os.environ.update(FLEXBENCH_CACHE=before)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def hosts() -> Iterator[None]:
+    """Hosts serve all jobs of the session: they are not dismissed after each run, and have imported everything."""
+    dismiss, processes.dismiss = processes.dismiss, lambda: None
+    processes.COMMON += ("timm", "mlflow")
+    yield
+    dismiss()
+
+
 @pytest.fixture(scope="session")
 def flexbench() -> Callable[..., Result]:
     """The command line, in this process: flexbench("run", "--models", "vae", ...)."""
-    from benchmark import processes
     from cli import main
-
-    processes.prepare(["timm", "mlflow"])  # once, for all the jobs of the session
 
     def call(*arguments: str | Path) -> Result:
         return CliRunner().invoke(main, [str(a) for a in arguments])

@@ -95,15 +95,21 @@ def test_a_worker_whose_parent_dies_saves_and_stops(uninterrupted: dict[str, flo
     assert numbers(tmp_path) == uninterrupted
 
 
-def test_an_interrupt_saves_and_says_how_to_go_on(uninterrupted: dict[str, float], tmp_path: Path):
+BUSY = {"setting up": "log.txt", "training": "checkpoint/00-000000007-*.pt", "scoring": "training.json"}
+
+
+@pytest.mark.parametrize("at", BUSY)
+def test_a_ctrl_c_interrupts_and_the_same_command_goes_on(at: str, uninterrupted: dict[str, float], tmp_path: Path):
     process = start(*COMMAND, "--out", tmp_path)
-    while not any(tmp_path.glob("runs/*/*/*/checkpoint/00-000000007-*.pt")):
+    while not any(tmp_path.glob(f"runs/*/*/*/{BUSY[at]}")):
         time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to every process of the group
     assert process.wait() == 130
-    assert any(tmp_path.glob("runs/*/*/*/checkpoint/*.pt"))
-    finish(tmp_path)
-    assert numbers(tmp_path) == uninterrupted
+    assert not any(tmp_path.glob("runs/*/*/*/failed")) and not any(tmp_path.glob("runs/*/*/*/done"))
+    if at == "training":
+        assert any(tmp_path.glob("runs/*/*/*/checkpoint/*.pt"))
+        finish(tmp_path)
+        assert numbers(tmp_path) == uninterrupted
 
 
 def test_table_writing_never_leaves_half_a_file(demo: Path):

@@ -56,12 +56,15 @@ def ordered(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(order=place).sort_values(["order", "model"], kind="stable")
 
 
-def main_sizes(rows: pd.DataFrame) -> pd.DataFrame:
-    """Without the latent sizes of a dataset at which some of the models have run that all ran at another size."""
+def main_sizes(rows: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
+    """The rows without those latent sizes at which fewer than half as many `models` ran as at another of the dataset.
+
+    A study of two models over sizes would otherwise put its rows among those of all models at the usual size.
+    """
     keys = ["dataset", "latent_dim"]
-    models = rows.groupby(keys).title.agg(set)
-    smaller = [key for key, here in models.items() if any(here < there for there in models[key[0]])]
-    return rows[~pd.MultiIndex.from_frame(rows[keys]).isin(smaller)]
+    count = models.groupby(keys).title.nunique()
+    few = count[2 * count < count.groupby("dataset").transform("max")]
+    return rows[~pd.MultiIndex.from_frame(rows[keys]).isin(few.index)]
 
 
 def one_of(rows: pd.DataFrame, column: str, chosen: str | int | None, option: str) -> pd.DataFrame:

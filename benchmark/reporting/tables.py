@@ -55,7 +55,8 @@ def make(
     selection.check_table(number, rule)
     metrics = [m for m in METRICS.values() if m.table == (1 if number == BY_SIZE else number)]
     chosen = choose(results, metrics, preset, space, images, rule)
-    rows = at_several_sizes(chosen) if number == BY_SIZE else selection.main_sizes(chosen)
+    scored = chosen[chosen.family.isin({m.family for m in metrics})]
+    rows = at_several_sizes(chosen) if number == BY_SIZE else selection.main_sizes(chosen, scored)
     models = model_cells(rows, metrics, by_size=number == BY_SIZE)
     references = {FLOOR: reference_cells(rows, FLOOR, {m.family: m.floor for m in metrics}, number == BY_SIZE),
                   CONTROL: reference_cells(rows, CONTROL, {m.family: m.control for m in metrics}, False)}  # fmt: skip
@@ -75,7 +76,7 @@ def make(
     words = [
         caption(models, rule),
         left_out(results, models, rule),
-        other_sizes(chosen, rows),
+        other_sizes(scored, models) if number != BY_SIZE else "",
         verdicts.RULE if judged else "",
         *(REFERENCES[name] for name in references),
         BEST if FLOOR in references and any(better.values()) else "",
@@ -99,12 +100,12 @@ def left_out(results: pd.DataFrame, models: pd.DataFrame, rule: str) -> str:
     return f"Left out, having no scored checkpoint of that kind: {', '.join(names)}." if names else ""
 
 
-def other_sizes(chosen: pd.DataFrame, rows: pd.DataFrame) -> str:
-    """Names the latent sizes that are not among `rows`."""
-    kept = set(zip(rows.dataset, rows.latent_dim, strict=True))
-    others = sorted(set(zip(chosen.dataset, chosen.latent_dim, strict=True)) - kept)
+def other_sizes(scored: pd.DataFrame, models: pd.DataFrame) -> str:
+    """Names the latent sizes that `selection.main_sizes` has taken out."""
+    kept = set(zip(models.dataset, models.latent_dim, strict=True))
+    others = sorted(set(zip(scored.dataset, scored.latent_dim, strict=True)) - kept)
     names = ", ".join(f"{dataset} m={size}" for dataset, size in others)
-    return f"Latent sizes with fewer of these models: table {BY_SIZE} ({names})." if names else ""
+    return f"Left out, few of these models having run there: {names}." if names else ""
 
 
 def _place(metrics: list[Metric]) -> Callable[[tuple[str, str]], tuple[str, int, int]]:
@@ -226,7 +227,8 @@ def cost(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:
 
     Runs that were only tried for their settings are left out.
     """
-    jobs = selection.main_sizes(scored_jobs(results, preset)).assign(
+    jobs = scored_jobs(results, preset)
+    jobs = selection.main_sizes(jobs, jobs).assign(
         step_flops=lambda r: r.train_flops / r.step / 1e9, train_flops=lambda r: r.train_flops / 1e12
     )
     jobs = jobs.assign(model=row_labels(jobs)).rename(columns={name: title for name, (title, _) in COST.items()})
