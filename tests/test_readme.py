@@ -17,7 +17,7 @@ from benchmark.registry import Registry
 from benchmark.runner import Request
 
 ROOT = Path(__file__).parent.parent
-RESULTS, STUDIES = ROOT / "results" / "mnist-cpu", ROOT / "results" / "synthetic"
+RESULTS, STUDIES, SPRITES = (ROOT / "results" / name for name in ("mnist-cpu", "synthetic", "sprites"))
 README = (ROOT / "README.md").read_text()
 EXAMPLE = re.search(r"```python\n(# my_model\.py\n.*?)```", README, re.DOTALL)[1]
 
@@ -68,6 +68,13 @@ def test_the_committed_studies_are_what_the_committed_runs_give(flexbench, tmp_p
     pd.testing.assert_frame_equal(frame, pd.read_csv(STUDIES / "figures" / "2.csv"), check_dtype=False)
     last = frame[(frame.step == 1000) & (frame.quantity == "critic_per_rms")].groupby("model").value
     assert all(f"{mean:.2f} ± {std:.2f}" in page for mean, std in zip(last.mean(), last.std(), strict=True))
+
+
+def test_the_committed_sizes_are_what_the_committed_runs_give(flexbench, tmp_path: Path):
+    shutil.copytree(SPRITES / "runs", tmp_path / "runs")
+    assert flexbench("table", "3", "--out", tmp_path).stdout.strip() in (SPRITES / "README.md").read_text()
+    (frame,) = (plot.frame for plot in figure("dims", tmp_path))
+    pd.testing.assert_frame_equal(frame, pd.read_csv(SPRITES / "figures" / "dims.csv"), check_dtype=False)
 
 
 def test_the_committed_choices_are_those_of_the_committed_tries():

@@ -120,8 +120,9 @@ def _place(metrics: list[Metric]) -> Callable[[tuple[str, str]], tuple[str, int,
 
 
 def at_several_sizes(rows: pd.DataFrame, what: str = f"table {BY_SIZE}") -> pd.DataFrame:
-    """The rows of datasets that have results at two latent sizes or more; FlexbenchError where there are none."""
-    kept = rows[rows.groupby("dataset").latent_dim.transform("nunique") > 1]
+    """The rows of models that have results at two latent sizes of a dataset or more; FlexbenchError without any."""
+    models = rows.fillna({"settings": ""}).groupby(["dataset", "title", "settings"])
+    kept = rows[models.latent_dim.transform("nunique") > 1]
     if kept.empty:
         only = ", ".join(sorted({f"{d} m={m}" for d, m in zip(rows.dataset, rows.latent_dim, strict=True)}))
         raise NotThisTableError(f"{what} compares latent sizes, and there is only: {only}. "

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from ...evaluation.metrics import METRICS
-from .. import tables
+from .. import selection, tables
 from . import labels, style
 from .plot import Plot, Query
 from .scores import dataset_title, over_seeds, protocol
@@ -29,6 +29,7 @@ RULE = (
 def make(query: Query) -> list[Plot]:
     """One plot with a panel per dataset and latent size; raises what `tables.choose` raises."""
     rows = tables.choose(query.results, [METRIC], query.preset, query.space, query.images)
+    rows = selection.main_sizes(rows, rows[rows.family == METRIC.family])
     frame = points(rows)
     caption = f"{METRIC.title} ({METRIC.better} is better). {RULE} {protocol(rows, [METRIC])}"
     return [Plot("pareto", "Generation score against training compute", caption, frame, lambda: draw(frame))]
@@ -61,7 +62,8 @@ def front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
 def draw(frame: pd.DataFrame) -> Figure:
     """The panels, side by side."""
     parts = {f"{dataset_title(d)}, m = {m}": part for (d, m), part in frame.groupby(PANEL)}
-    figure, panels = style.panels(len(parts), 3, 5.2, 3.8)
+    width, height = (7.6, 5.2) if len(parts) == 1 else (5.2, 3.8)  # of a panel, inches: names need room
+    figure, panels = style.panels(len(parts), 3, width, height)
     for axes, (title, part) in zip(panels, parts.items(), strict=True):
         axes.set_title(title)
         _panel(axes, part)
