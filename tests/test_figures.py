@@ -20,6 +20,7 @@ from benchmark.errors import FlexbenchError
 from benchmark.evaluation.images import save_grid
 from benchmark.job import Job
 from benchmark.reporting.figures import FIGURES, Query, labels, make_several, pareto, save, style
+from benchmark.reporting.figures.scores import info_of
 
 SPACE = "efficientnet_lite0@128"
 SCORES = {("vae", 8): 90.0, ("vae", 4): 120.0, ("flexae", 8): 60.0, ("flexae", 4): 75.0}
@@ -104,6 +105,11 @@ def test_dims_draws_its_frame_and_the_true_dimension(out: Path):
             assert np.array_equal(shown, line)
         assert [line.get_xdata() for line in axes.lines if line.get_linestyle() == ":"] == [[6, 6]]
         assert axes.get_xticks().tolist() == [4, 8]
+
+
+def test_a_dataset_is_known_by_the_name_in_its_rows():
+    assert info_of("sprites-2000").true_dim == info_of("sprites").true_dim == 6
+    assert info_of("mnist").true_dim is None and info_of("nothing-like-it") is None
 
 
 def test_dims_of_one_size_says_what_to_run(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Sequence
 
@@ -31,11 +32,11 @@ def protocol(rows: pd.DataFrame, metrics: list[Metric], rule: str | None = LAST)
 
 
 def info_of(dataset: str) -> DatasetInfo | None:
-    """What is known of a dataset by the name in result rows, if it is one of the suite's."""
-    try:
-        return dataset_info(dataset)
-    except FlexbenchError:
-        return None
+    """What is known of a dataset by the name in result rows, if it is one of the suite's: 'mnist', 'sprites-2000'."""
+    for name in (dataset, dataset.replace("-", ":", 1)):
+        with contextlib.suppress(FlexbenchError):
+            return dataset_info(name)
+    return None
 
 
 def of_images(results: pd.DataFrame, what: str) -> pd.DataFrame:
