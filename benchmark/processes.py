@@ -1,6 +1,6 @@
 """The processes that do jobs, one each.
 
-To import torch, scikit-learn, timm and MLflow takes longer than the work of a short job (perf/start.py). So on Linux a
+To import torch, scikit-learn, timm and MLflow takes about a third of a short job's time (perf/start.py). So on Linux a
 host process imports them once and is forked for each job. Elsewhere the system's own libraries do not bear forking: a
 host does one job itself, and ends.
 """
