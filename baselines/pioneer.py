@@ -15,9 +15,9 @@ Weights are those of the authors' code. Its latent loss, 100 times the mean over
 This is the variant of fixed resolution: no growing, and l_x is 1 for the first tenth of the steps, then 1.5. E is the
 suite's encoder with leaky ReLU, spectral norm in place of batch norm and a normalised output; G is its decoder with
 leaky ReLU and pixel norm in place of batch norm (on flat layers over all features) and a linear output in [-1, 1].
-Deviations: no pool of old generated images. The code keeps weights of variance 1, multiplies them by sqrt(2 / fan-in)
-when used, and moves them at a rate of 1e-3. Here are plain layers, whose weights are that much smaller, 0.03 to 0.05
-for the wide layers of the shared nets, so the rate is 5e-5. From an actual rate of 1e-3 on (the preset's factor
+Deviations: no pool of old generated images. The code keeps G's weights at variance 1, multiplies them by
+sqrt(2 / fan-in) when used, and has a rate of 1e-3. Here are plain layers, whose weights are that much smaller, 0.03 to
+0.05 for the wide layers of the shared nets, so the rate is 5e-5. From an actual rate of 1e-3 on (the preset's factor
 included), 3,000 steps on MNIST end in noise around the digits.
 """
 

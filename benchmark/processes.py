@@ -120,7 +120,7 @@ def serve(modules: Iterable[str]) -> None:
 
 
 def _jobs() -> Iterator[tuple]:
-    """Arguments of `worker.main`, until the owner closes the pipe or is gone."""
+    """Arguments of `worker.main`, until the owner closes the pipe or is gone. Only the owner can write to it."""
     with contextlib.suppress(EOFError):
         while True:
             yield pickle.load(sys.stdin.buffer)

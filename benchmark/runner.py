@@ -22,7 +22,7 @@ from .data.info import dataset_info
 from .device import choose_device
 from .errors import FlexbenchError
 from .evaluation.evaluator import check_count
-from .evaluation.features import FEATURE_SPACES, feature_space
+from .evaluation.features import feature_space, slow_import
 from .evaluation.metrics import DEFAULT_SPACE
 from .files import ensure_dir
 from .job import EvaluationConfig, Job
@@ -189,7 +189,6 @@ def run_jobs(jobs: Sequence[Job], datasets: dict[str, Dataset], request: Request
     hashes = {name: dataset.content_hash for name, dataset in datasets.items()}
     with Workers(request, hashes) as workers, ThreadPoolExecutor(request.jobs) as pool:
         ended = dict(zip(todo, pool.map(workers.run, todo), strict=True))
-    processes.dismiss()
     write_results(request.out)
     return [Outcome(job, ended.get(job, job.state(request.evaluation(job.config.dataset)))) for job in jobs]
 
@@ -197,7 +196,7 @@ def run_jobs(jobs: Sequence[Job], datasets: dict[str, Dataset], request: Request
 def slow_modules(request: Request, datasets: Iterable[str]) -> set[str]:
     """What each job of this request imports, beside what every job does."""
     spaces = {request.evaluation(dataset).space for dataset in datasets}
-    modules = {FEATURE_SPACES[space].module for space in spaces} | {"mlflow" if request.tracking_uri else None}
+    modules = {slow_import(space) for space in spaces} | {"mlflow" if request.tracking_uri else None}
     return modules - {None}
 
 
@@ -238,6 +237,7 @@ class Workers:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        processes.dismiss()
 
     def run(self, job: Job) -> str:
         """Do one job; returns the word for how it ended."""

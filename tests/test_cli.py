@@ -257,6 +257,13 @@ def test_files_of_the_users_folder_are_not_imported(tmp_path: Path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("space, modules", [("pixels", set()), ("efficientnet_lite0@40", {"timm"})])
+def test_what_is_imported_beforehand_follows_the_feature_space(space: str, modules: set[str]):
+    from benchmark.runner import Request, slow_modules
+
+    assert slow_modules(Request("vae", "digits", space=space, tracking_uri=None), ["digits"]) == modules
+
+
 def test_a_script_runs_jobs_and_is_not_run_by_them(tmp_path: Path):
     script = tmp_path / "script.py"
     script.write_text(

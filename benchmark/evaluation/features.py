@@ -46,13 +46,12 @@ class SpaceInfo(NamedTuple):
 
     description: str
     dimension: int | None  # None: depends on the images
-    module: str | None = None  # that makes its network, and is slow to import
 
 
 FEATURE_SPACES = {
-    "efficientnet_lite0@64": SpaceInfo("EfficientNet-Lite0 at 64 px: a quick look, below its own sizes", 1280, "timm"),
-    "efficientnet_lite0@128": SpaceInfo("EfficientNet-Lite0 at 128 px: the default, needs no download", 1280, "timm"),
-    "efficientnet_lite0@224": SpaceInfo("EfficientNet-Lite0 at 224 px: its own size, 4x slower than 128", 1280, "timm"),
+    "efficientnet_lite0@64": SpaceInfo("EfficientNet-Lite0 at 64 px: quick look, below its training sizes", 1280),
+    "efficientnet_lite0@128": SpaceInfo("EfficientNet-Lite0 at 128 px: the default, needs no download", 1280),
+    "efficientnet_lite0@224": SpaceInfo("EfficientNet-Lite0 at 224 px: its native size, 4x slower than 128 px", 1280),
     "inception": SpaceInfo("Inception 2015-12-05 by clean-fid: FID proper, needs the weights file", 2048),
     "pixels": SpaceInfo("flattened pixels in [0, 1], no network", None),
     VECTOR_SPACE: SpaceInfo("the numbers as they are, for data that are no images, and only these", None),
@@ -134,6 +133,11 @@ class InceptionSpace(NetworkSpace):
     """The one space whose Fréchet distance is the FID."""
 
     is_fid = True
+
+
+def slow_import(name: str) -> str | None:
+    """The module that makes the network of a feature space, if there is one that takes long to import."""
+    return "timm" if name.startswith("efficientnet_lite0@") else None
 
 
 def feature_space(
