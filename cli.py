@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from benchmark.errors import FlexbenchError, unknown
-from benchmark.evaluation.metrics import DEFAULT_SPACE
+from benchmark.core.errors import FlexbenchError, unknown
+from benchmark.metrics import DEFAULT_SPACE
 from benchmark.reporting.figures import FIGURES, FORMATS
 
 TABLES = ("1", "2", "3", "4", "cost")
@@ -158,7 +158,7 @@ def run(dry_run: bool, **options: Any) -> None:
     flexbench run --models all --datasets digits --preset smoke
     flexbench run --models vae,"flexae*" --datasets mnist --seeds 0-2 -n
     """
-    from benchmark.runner import expand, run_jobs
+    from benchmark.running.runner import expand, run_jobs
 
     request = as_request(**options)
     jobs, datasets = expand(request)
@@ -184,16 +184,16 @@ def tune(dry_run: bool, **options: Any) -> None:
     flexbench tune --models all --datasets mnist --preset cpu
     flexbench run --models all --datasets mnist --preset cpu --config results/tuned-mnist-cpu-m32.yml
     """
-    from benchmark import tuning
-    from benchmark.runner import run_jobs
+    from benchmark.running import tuning
+    from benchmark.running.runner import run_jobs
 
-    tries, datasets, request = tuning.plan(as_request(**options))
-    jobs = [job for one in tries for job in one.jobs]
+    trials, datasets, request = tuning.plan(as_request(**options))
+    jobs = [job for one in trials for job in one.jobs]
     show_jobs(jobs, request)
     if dry_run:
         return
     words = [outcome.word for outcome in run_jobs(jobs, datasets, request)]
-    choices = tuning.choose(tries, request)
+    choices = tuning.choose(trials, request)
     click.echo(tuning.to_markdown(choices))
     for path in tuning.write_settings(choices, request):
         click.echo(f"Settings: {path}. Next: flexbench run with --config {path}", err=True)
@@ -205,8 +205,8 @@ def as_request(
     no_tracking: bool, download_inception: bool, **options: Any,
 ) -> Any:  # fmt: skip
     """The runner's request for the options of a grid; the others have the names of its fields."""
-    from benchmark.config import Overrides
-    from benchmark.runner import Request
+    from benchmark.jobs.config import Overrides
+    from benchmark.running.runner import Request
 
     if download_inception:
         from benchmark.evaluation.features import download_inception as fetch
@@ -225,8 +225,8 @@ def as_request(
 
 def show_jobs(jobs: list[Any], request: Any) -> None:
     """One line per job: state, what it is, details."""
-    from benchmark.device import choose_device
-    from benchmark.runner import plan
+    from benchmark.core.device import choose_device
+    from benchmark.running.runner import plan
 
     spaces = dict.fromkeys(request.evaluation(job.config.dataset).space for job in jobs)
     click.echo(f"{len(jobs)} jobs under {request.out / 'runs'}, on {choose_device(request.device)}, "
@@ -263,9 +263,8 @@ def table(name: str, out: Path, styles: str, rule: str, budget_by: str, publishe
     flexbench table all --format md,csv,latex,html
     flexbench table 1 --published
     """
-    from benchmark.reporting import formats
-    from benchmark.reporting import published as paper
-    from benchmark.reporting.collect import results, write_results
+    from benchmark.jobs.results import results, write_results
+    from benchmark.reporting import formats, paper
     from benchmark.reporting.tables import make_several
 
     wanted = words(styles, STYLES, "format")
@@ -332,7 +331,7 @@ def figure(names: tuple[str, ...], out: Path, formats: str, device: str, **optio
 @click.option("--to", type=click.Path(path_type=Path), help="The file to write. Default: report.html under --out.")
 @WHICH
 def report(**options: Any) -> None:
-    """Write what has run as one HTML page: tables, pictures, health, where and how it was made. It loads nothing.
+    """Write what has run as one HTML page: tables, pictures, diagnostics, where and how it was made. It loads nothing.
 
     \b
     flexbench report
@@ -362,7 +361,7 @@ def evaluate(source: Path, device: str, **options: Any) -> None:
     flexbench evaluate results/runs/digits/vae/16-s0-0123abcd --features pixels
     """
     from benchmark.api import evaluate as score
-    from benchmark.device import choose_device
+    from benchmark.core.device import choose_device
 
     for name, value in score(source, device=str(choose_device(device)), **options).items():
         click.echo(f"{name}\t{value:.6g}")
@@ -383,11 +382,11 @@ def sample(run_dir: Path, count: int, out: Path, seed: int, include: tuple[str, 
     flexbench sample results/runs/digits/vae/16-s0-0123abcd -n 64 --out grid.png
     """
     from benchmark.api import load
-    from benchmark.device import choose_device, settle
+    from benchmark.core.device import choose_device, make_deterministic
     from benchmark.evaluation.evaluator import generate
     from benchmark.evaluation.images import save_grid, save_images
 
-    settle()
+    make_deterministic()
     images = generate(load(run_dir, choose_device(device), include), count, seed)
     (save_grid if out.suffix.lower() == ".png" else save_images)(images, out)
     click.echo(f"{count} images: {out}")
@@ -396,7 +395,7 @@ def sample(run_dir: Path, count: int, out: Path, seed: int, include: tuple[str, 
 @main.command()
 @click.argument("what", type=click.Choice(["models", "datasets", "metrics", "features", "runs"]))
 @click.option("-v", "--verbose", is_flag=True,
-              help="runs: their health figures and last losses. models: the card of each, in Markdown.")  # fmt: skip
+              help="runs: their diagnostics and last losses. models: the card of each, in Markdown.")  # fmt: skip
 @OUT
 @INCLUDE
 def ls(what: str, verbose: bool, out: Path, include: tuple[str, ...]) -> None:
@@ -409,7 +408,7 @@ def ls(what: str, verbose: bool, out: Path, include: tuple[str, ...]) -> None:
     from benchmark import listing
 
     if verbose and what == "runs":
-        click.echo(listing.runs_with_health(out))
+        click.echo(listing.runs_with_diagnostics(out))
         return
     if verbose and what == "models":
         from benchmark.reporting.cards import model_cards
@@ -473,10 +472,10 @@ def prepare(name: str, data_dir: Path | None, image_size: int | None, source: Pa
 @click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
 def ui(out: Path, port: int) -> None:
     """Open MLflow on the runs under --out, on this machine only (127.0.0.1)."""
-    from benchmark.tracking import server_command, settle
+    from benchmark.running.tracking import server_command, set_environment_defaults
 
     command = server_command(out, port)
-    settle()
+    set_environment_defaults()
     click.echo(f"MLflow: http://127.0.0.1:{port}  (stop with Ctrl-C)")
     sys.stdout.flush()
     os.execv(sys.executable, command)

@@ -54,7 +54,7 @@ class AEGMM(Method):
     paper = "Ghosh et al., ICLR 2020"
     year = 2020
     url = "https://arxiv.org/abs/1903.12436"
-    tries = {"lambda_scale": (1.0, 30.0, 1000.0)}
+    tuning_grid = {"lambda_scale": (1.0, 30.0, 1000.0)}
     Config = AEGMMConfig
 
     def __init__(self, data: DataSpec, config: AEGMMConfig):
@@ -116,7 +116,7 @@ class AEGMM(Method):
         parts = MultivariateNormal(self.means, scale_tril=self.factors)
         return MixtureSameFamily(Categorical(self.weights), parts).log_prob(z.float())
 
-    def health(self, x: Tensor) -> dict[str, Tensor]:
+    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
         """Smallest weight of a component, and nats per dimension that the mixture gives to the codes."""
         density = self.log_density(self.encode(x)).mean() / self.config.latent_dim
         return {"smallest_weight": self.weights.min(), "log_density_per_dim": density}

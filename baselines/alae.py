@@ -64,7 +64,7 @@ class ALAE(Method):
     url = "https://arxiv.org/abs/2004.04467"
     images_only = "its decoder makes images in [0, 1]"
     ema_decay = 0.991
-    tries = {"lr": (4e-5, 1e-4, 2e-4)}
+    tuning_grid = {"lr": (4e-5, 1e-4, 2e-4)}
     Config = ALAEConfig
 
     def __init__(self, data: DataSpec, config: ALAEConfig):
@@ -108,20 +108,20 @@ class ALAE(Method):
         real = (2 * x - 1).requires_grad_(True)
         w = self.encoder(real)
         score = self.discriminator(w).float()
-        told_apart = softplus(self.score(fake)).mean() + softplus(-score).mean()
+        disc_loss = softplus(self.score(fake)).mean() + softplus(-score).mean()
         (gradient,) = torch.autograd.grad(score.sum(), real, create_graph=True)
         r1 = gradient.float().square().flatten(1).sum(1).mean()
-        opt.minimise(("E", "D"), told_apart + self.config.gamma / 2 * r1)
+        opt.minimise(("E", "D"), disc_loss + self.config.gamma / 2 * r1)
         with torch.no_grad():
             error = squared_error(x, self.decode(w))  # nothing trains on it
-        return {"discriminator": told_apart, "r1": r1, "reconstruction": error}
+        return {"discriminator": disc_loss, "r1": r1, "reconstruction": error}
 
     def generator_step(self, n: int, opt: Optimizers) -> dict[str, Tensor]:
         """Step II: F and G make n images that pass for real."""
         w = self.prior(n)
-        fooled = softplus(-self.score(self.decoder(w))).mean()
-        opt.minimise(("F", "G"), fooled)
-        return {"fooled": fooled, "std_w": spread(w)}
+        adv_loss = softplus(-self.score(self.decoder(w))).mean()
+        opt.minimise(("F", "G"), adv_loss)
+        return {"adv_loss": adv_loss, "std_w": rms_deviation(w)}
 
     def latent_step(self, n: int, opt: Optimizers) -> dict[str, Tensor]:
         """Step III: E and G reconstruct n latents."""
@@ -132,15 +132,15 @@ class ALAE(Method):
         opt.minimise(("E", "G"), error)
         return {"latent": error}
 
-    def health(self, x: Tensor) -> dict[str, Tensor]:
+    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
         """Spread of w = F(z), and how much of it is lost on the way through G and E (0: nothing; 1: all)."""
         w = self.prior(len(x))
         error = mse_loss(self.encode(self.decode(w)), w)
-        return {"std_w": spread(w), "latent_loss_share": error / w.var(0, correction=0).mean()}
+        return {"std_w": rms_deviation(w), "latent_loss_share": error / w.var(0, correction=0).mean()}
 
 
 @torch.no_grad()
-def spread(w: Tensor) -> Tensor:
+def rms_deviation(w: Tensor) -> Tensor:
     """Root of the mean variance per dimension of latents [B, m]: zero when F has shrunk to a point. Scalar."""
     return w.var(0, correction=0).mean().sqrt()
 

@@ -8,7 +8,7 @@ A learned mask a = 1 - exp(-w), w >= 0, multiplies codes and prior noise alike: 
     L_Enc    = - mean C(z_a)
     L_Mask   = 1000 R + (1 + W)^2 + rho sum_j a_j (1 - a_j),   W = mean C(n_a) - mean C(z_a)
 
-R is the cross-entropy averaged over pixels, as in the authors' code: its weights are tuned to that scale. The second
+R is the cross-entropy ema_modules over pixels, as in the authors' code: its weights are tuned to that scale. The second
 term of L_AE keeps masked dimensions still; it acts on the codes before the mask. In L_Mask the reconstruction asks
 for dimensions, and the growing rho pushes every a_j to 0 or 1. The critic takes the prior for real, unlike FlexAE's.
 
@@ -80,7 +80,7 @@ class MaskAAE(Method):
     year = 2020
     url = "https://arxiv.org/abs/1912.04564"
     images_only = "its reconstruction error is a cross-entropy of pixels in [0, 1]"
-    tries = {"rec_weight": (100.0, 1000.0, 10000.0)}
+    tuning_grid = {"rec_weight": (100.0, 1000.0, 10000.0)}
     Config = MaskAAEConfig
 
     def __init__(self, data: DataSpec, config: MaskAAEConfig):
@@ -172,7 +172,7 @@ class MaskAAE(Method):
         a = self.mask.values()
         return {"active_dims_mask": (a >= ACTIVE).sum(), "soft_mask": (a * (1 - a)).sum()}
 
-    def health(self, x: Tensor) -> dict[str, Tensor]:
+    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
         """How many dimensions are on, and how undecided the mask is."""
         return self.mask_figures()
 

@@ -35,22 +35,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from benchmark.losses import squared_error
 from benchmark.method import Budget, Fit, Method, MethodConfig, Train
-from benchmark.networks import (
-    BatchNorm1d,
-    BatchNorm2d,
-    build_decoder,
-    build_encoder,
-    leaky,
-    noise,
-    without_batch_norm,
-)
+from benchmark.networks import BatchNorm1d, BatchNorm2d, build_decoder, build_encoder, leaky, noise, without_batch_norm
 from benchmark.optim import Optimizers, OptimizerSpec, adam
 
 
 @dataclass(frozen=True)
 class PioneerConfig(MethodConfig):
     kl_weight: float = 0.1  # of all three KL terms
-    rec_weight: float = 1.5  # l_x, weight of the images' absolute error, averaged over pixels
+    rec_weight: float = 1.5  # l_x, weight of the images' absolute error, ema_modules over pixels
     rec_weight_start: float = 1.0  # l_x in the first tenth of the steps
     latent_weight: float = 0.2  # l_z, weight of 1 - cos between z and E(G(z))
     generator_steps: int = 2  # generator steps per outer step
@@ -78,8 +70,8 @@ class Pioneer(Method):
     url = "https://arxiv.org/abs/1807.03026"
     images_only = "its decoder makes images in [0, 1]"
     ema_decay = 0.999
-    averaged = ("decoder",)
-    tries = {"lr": (2e-5, 5e-5, 1e-4)}
+    ema_modules = ("decoder",)
+    tuning_grid = {"lr": (2e-5, 5e-5, 1e-4)}
     Config = PioneerConfig
 
     def build_autoencoder(self) -> tuple[nn.Module, nn.Module]:
@@ -151,7 +143,7 @@ class Pioneer(Method):
         m = self.config.latent_dim
         return 0.5 * (1 / m + math.log(m) - 1)
 
-    def health(self, x: Tensor) -> dict[str, Tensor]:
+    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
         """KL above its floor of real and generated codes, and 1 - cos between prior codes and their re-encoding."""
         z = self.prior(len(x))
         e = self.encode(self.decode(z))

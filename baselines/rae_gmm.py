@@ -36,7 +36,7 @@ class RAEGMM(AEGMM):
 
     name = "rae-gmm"
     title = "RAE+GMM"
-    tries = {"beta_scale": (1.0, 10.0, 100.0)}
+    tuning_grid = {"beta_scale": (1.0, 10.0, 100.0)}
     Config = RAEGMMConfig
 
     def __init__(self, data: DataSpec, config: RAEGMMConfig):

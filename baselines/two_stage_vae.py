@@ -55,7 +55,7 @@ class TwoStageVAE(VAE):
     paper = "Dai & Wipf, ICLR 2019"
     year = 2019
     url = "https://arxiv.org/abs/1903.05789"
-    tries = {"lr": (1e-4, 2e-4, 4e-4)}
+    tuning_grid = {"lr": (1e-4, 2e-4, 4e-4)}
     Config = TwoStageVAEConfig
 
     def __init__(self, data: DataSpec, config: TwoStageVAEConfig):
@@ -109,12 +109,12 @@ class TwoStageVAE(VAE):
         second.scale.keep_above_minimum()
         return {"second_total": total, "second_reconstruction": error, "second_kl": kl, "gamma_z": second.scale.gamma}
 
-    def health(self, x: Tensor) -> dict[str, Tensor]:
+    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
         """Learned standard deviations, and KL and active dimensions of both stages."""
         mean, std = self.posterior(x)
         kl = gaussian_kl(*self.second.posterior(mean + std * torch.randn_like(std))).mean(0)  # [m]
         return {
-            **super().health(x), "gamma_x": self.scale.gamma,
+            **super().diagnostics(x), "gamma_x": self.scale.gamma,
             "second_kl": kl.sum(), "second_active_dims_kl": (kl > 0.01).sum(), "gamma_z": self.second.scale.gamma,
         }  # fmt: skip
 

@@ -36,7 +36,7 @@ class VAE(Method):
     paper = "Kingma & Welling, ICLR 2014"
     year = 2014
     url = "https://arxiv.org/abs/1312.6114"
-    tries = {"decoder_variance": (0.5, 0.1, 0.02)}
+    tuning_grid = {"decoder_variance": (0.5, 0.1, 0.02)}
     Config = VAEConfig
 
     def build_autoencoder(self) -> tuple[nn.Module, nn.Module]:
@@ -52,7 +52,7 @@ class VAE(Method):
     def encode(self, x: Tensor) -> Tensor:
         return self.posterior(x)[0]
 
-    def draw_codes(self, x: Tensor) -> Tensor:
+    def sample_posterior(self, x: Tensor) -> Tensor:
         mean, std = self.posterior(x)
         return mean + std * torch.randn_like(std)
 
@@ -64,7 +64,7 @@ class VAE(Method):
         total = error / (2 * self.config.decoder_variance) + self.config.beta * kl
         return {"total": total, "reconstruction": error, "kl": kl}
 
-    def health(self, x: Tensor) -> dict[str, Tensor]:
+    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
         """KL of the posterior from N(0, I), and how many dimensions carry more than 0.01 nats of it."""
         kl = gaussian_kl(*self.posterior(x)).mean(0)  # [m]
         return {"kl": kl.sum(), "active_dims_kl": (kl > 0.01).sum()}

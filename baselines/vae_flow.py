@@ -28,7 +28,7 @@ from benchmark.networks import build_decoder, build_encoder, initialise, scaled
 from .annealed_vae import AnnealedVAE, AnnealedVAEConfig
 
 GATE_BIAS = 1.5  # the flow starts near the identity; the article adds 1 or 2
-DRAWS = 10  # of noise, per image, for the figures of `health`
+DRAWS = 10  # of noise, per image, for the figures of `diagnostics`
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,10 @@ class VAEFlow(AnnealedVAE):
         mean, _, context = self.heads(x)
         return self.transform(mean, context)[0]
 
-    def draw_codes(self, x: Tensor) -> Tensor:
+    def sample_posterior(self, x: Tensor) -> Tensor:
         return self.draw(x)[0]
 
-    def health(self, x: Tensor) -> dict[str, Tensor]:
+    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
         """Estimated KL, and how many coordinates contribute more than 0.01 nats to it."""
         kl = torch.stack([self.draw(x)[1].mean(0) for _ in range(DRAWS)]).mean(0)  # [m]
         return {"kl": kl.sum(), "active_dims_kl": (kl > 0.01).sum()}

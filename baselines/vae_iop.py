@@ -7,7 +7,7 @@ Priors", AAAI 2019. https://arxiv.org/abs/1809.05284
 The prior that is best for the evidence lower bound is the aggregated posterior q(z). Its KL term is the one of N(0, I)
 less E log q(z) / N(z; 0, I), and the classifier T estimates that ratio.
 Sampling, which the paper does not do, is importance resampling: of 50 proposals from N(0, I) per wanted sample, taken
-with probability softmax(T). `health` tells how many of the proposals really count (the effective sample size).
+with probability softmax(T). `diagnostics` tells how many of the proposals really count (the effective sample size).
 Choices: T takes n_ratio steps per step of the VAE, on fresh images, where the authors alternate one epoch with ten;
 dropout in T acts only while T itself is trained; w rises from 0 to 1 over a share of the steps (there: 100 epochs).
 """
@@ -109,12 +109,12 @@ class VAEIOP(AnnealedVAE):
         chosen = torch.multinomial(weights, n, replacement=True, generator=generator)
         return z[chosen.to(z.device)]
 
-    def health(self, x: Tensor) -> dict[str, Tensor]:
+    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
         """KL from the implicit prior, what T takes off it, and the effective number and share of proposals."""
         _, values = self.infer(x)
         _, weights = self.propose(GROUP * self.config.proposals)
         effective = 1 / weights.square().sum()
-        return super().health(x) | {
+        return super().diagnostics(x) | {
             "kl": values["kl"].mean(), "correction": values["correction"].mean(),
             "effective_proposals": effective, "effective_share": effective / len(weights),
         }  # fmt: skip

@@ -24,7 +24,7 @@ from benchmark.networks import noise
 
 from .annealed_vae import AnnealedVAE, AnnealedVAEConfig
 
-CHUNK = 100  # images per comparison with all pseudo-inputs in `health`, to bound its memory
+CHUNK = 100  # images per comparison with all pseudo-inputs in `diagnostics`, to bound its memory
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class VampPrior(AnnealedVAE):
         k = torch.randint(len(mean), (n,), generator=generator, device=where).to(self.device)
         return mean[k] + std[k] * noise(n, self.config.latent_dim, self.device, generator)
 
-    def health(self, x: Tensor) -> dict[str, Tensor]:
+    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
         """KL from the prior, dimensions that differ from the prior's marginal by 0.01 nats, pseudo-inputs in use.
 
         `pseudo_inputs_used` is the perplexity of their average posterior probability, from 1 to K; `clipped_share` the

@@ -70,7 +70,7 @@ class VQVAE(Method):
     year = 2017
     url = "https://arxiv.org/abs/1711.00937"
     images_only = "its code is a grid of positions, and a vector has none"
-    tries = {"commitment": (0.1, 0.25, 1.0)}
+    tuning_grid = {"commitment": (0.1, 0.25, 1.0)}
     Config = VQVAEConfig
 
     def __init__(self, data: DataSpec, config: VQVAEConfig):
@@ -121,7 +121,7 @@ class VQVAE(Method):
         uniform = torch.rand(shape, generator=generator, device=where).to(self.device)
         return self.embed(self.pixelcnn.draw(uniform)).flatten(1)
 
-    def health(self, x: Tensor) -> dict[str, Tensor]:
+    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
         """How many codes the images use, evenly (perplexity), and the PixelCNN's nats per position on them."""
         grid = self.indices(x)
         counts = grid.flatten().bincount(minlength=self.config.codes)

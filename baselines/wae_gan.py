@@ -60,7 +60,7 @@ class WAEGAN(Method):
     paper = "Tolstikhin et al., ICLR 2018"
     year = 2018
     url = "https://arxiv.org/abs/1711.01558"
-    tries = {"reg_scale": (0.05, 0.25, 1.0)}
+    tuning_grid = {"reg_scale": (0.05, 0.25, 1.0)}
     Config = WAEGANConfig
 
     def __init__(self, data: DataSpec, config: WAEGANConfig):
@@ -90,12 +90,12 @@ class WAEGAN(Method):
         """Algorithm 1 of the WAE paper: auto-encoder, then discriminator, on the same images and prior draw."""
         z, z_prior = self.encode(x), self.prior(len(x))  # [B, m] each
         error = squared_error(x, self.decode(z))
-        fooled = bce(self.discriminator(z), 1)
-        opt.minimise("ae", error + self.reg * fooled)
+        adv_loss = bce(self.discriminator(z), 1)
+        opt.minimise("ae", error + self.reg * adv_loss)
 
-        told_apart = bce(self.discriminator(z_prior), 1) + bce(self.discriminator(z.detach()), 0)
-        opt.minimise("discriminator", told_apart)
-        return {"reconstruction": error, "fooled": fooled, "discriminator": told_apart, "rms_code": rms(z)}
+        disc_loss = bce(self.discriminator(z_prior), 1) + bce(self.discriminator(z.detach()), 0)
+        opt.minimise("discriminator", disc_loss)
+        return {"reconstruction": error, "adv_loss": adv_loss, "discriminator": disc_loss, "rms_code": rms(z)}
 
     def wasserstein_step(self, batches: Iterator[Tensor], opt: Optimizers) -> dict[str, Tensor]:
         """FlexAE's updates without its prior generator: auto-encoder, n_critic times the critic, encoder."""

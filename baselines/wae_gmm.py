@@ -79,7 +79,7 @@ def circle(components: int, dim: int, radius: float) -> Tensor:
 
 
 def spread_means(components: int, dim: int, variance: float) -> Tensor:
-    """K fixed means [K, m] around 0 whose variance, averaged over dimensions, is `variance`; one mean is 0."""
+    """K fixed means [K, m] around 0 whose variance, ema_modules over dimensions, is `variance`; one mean is 0."""
     means = torch.randn(components, dim, generator=torch.Generator().manual_seed(SEED))
     means -= means.mean(0)
     if components == 1:

@@ -42,7 +42,7 @@ class WAEMMD(Method):
     paper = "Tolstikhin et al., ICLR 2018"
     year = 2018
     url = "https://arxiv.org/abs/1711.01558"
-    tries = {"reg_scale": (0.05, 0.25, 1.0)}
+    tuning_grid = {"reg_scale": (0.05, 0.25, 1.0)}
     Config = WAEMMDConfig
 
     def __init__(self, data: DataSpec, config: WAEMMDConfig):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .evaluation.metrics import DEFAULT_SPACE
+from .metrics import DEFAULT_SPACE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,9 +28,10 @@ def run(
     images, jobs, tracking_uri, ... Each job runs in a process of its own.
     Raises FlexbenchError for bad input, and RuntimeError naming the jobs that did not end well.
     """
-    from .config import Overrides, canonical
-    from .reporting.collect import results
-    from .runner import Request, expand, run_jobs
+    from .core.canonical import canonical
+    from .jobs.config import Overrides
+    from .jobs.results import results
+    from .running.runner import Request, expand, run_jobs
 
     models, datasets = (text if isinstance(text, str) else ",".join(text) for text in (models, datasets))
     pairs = [f"{key}={canonical(value)}" for key, value in (settings or {}).items()]
@@ -48,19 +48,9 @@ def load(run_dir: str | Path, device: Any = "cpu", include: Iterable[str] = ()) 
 
     `include` names the files that define models of your own. Raises FlexbenchError if the run is not trained.
     """
-    from .checkpoint import import_weights
-    from .errors import FlexbenchError
-    from .job import Job
-    from .registry import Registry
+    from .training.trained import load_trained
 
-    job = Job.open(Path(run_dir))
-    if not job.trained:
-        raise FlexbenchError(f"'{run_dir}' is not trained yet. Go on with the same 'flexbench run' command.")
-    registry = Registry.load(include)
-    method = job.config.build(registry.get(job.config.model))
-    if registry.version(method.name) != job.config.model_version:
-        warnings.warn(f"model '{method.name}' has changed since '{run_dir}' was trained with it", stacklevel=2)
-    return import_weights(method, job.folder / "model.safetensors").to(device)
+    return load_trained(run_dir, device, include)
 
 
 def evaluate(source: Method | str | Path, dataset: str | None = None, space: str = DEFAULT_SPACE,
@@ -74,17 +64,17 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
     as generated ones, and cropped and resized to the dataset's size if they differ. Raises FlexbenchError for a
     folder that is not there or holds no images, and as `open_dataset` and `feature_space` do.
     """
+    from .core.device import make_deterministic
+    from .core.errors import FlexbenchError
     from .data import open_dataset
     from .data.info import shape_of
-    from .device import settle
-    from .errors import FlexbenchError
+    from .evaluation.diagnostics import prior_mismatch
     from .evaluation.evaluator import References, check_count, score_generated, score_latents, score_method
     from .evaluation.features import feature_space
-    from .evaluation.folder import read_images
-    from .evaluation.health import prior_mismatch
-    from .job import Job
+    from .evaluation.image_folder import read_images
+    from .jobs.job import Job
 
-    settle()
+    make_deterministic()
     if is_run(source):
         config = Job.open(Path(source)).config
         dataset, seed = dataset or config.dataset, config.seed if seed is None else seed
@@ -117,7 +107,7 @@ def is_run(source: Any) -> bool:
 
 def table(number: int = 1, out: str | Path = "results", **options: Any) -> pd.DataFrame:
     """One of the paper's tables (1 to 4) from what is on disk under `out`. Options as of `reporting.tables.make`."""
-    from .reporting.collect import results
+    from .jobs.results import results
     from .reporting.tables import make
 
     return make(results(Path(out)), number, **options).frame

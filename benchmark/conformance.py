@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .batches import Batches, in_order, map_rows
-from .checkpoint import export_weights, import_weights
-from .config import JobConfig, TrainConfig
-from .errors import FlexbenchError, Interrupted
+from .core.errors import FlexbenchError, Interrupted
+from .core.seeding import seed_everything
+from .data.batches import Batches, in_order, map_rows
 from .evaluation.evaluator import generate, reconstruct
-from .harness import Watch, train
+from .jobs.config import JobConfig, TrainConfig
 from .method import Fit, Method, Train
 from .optim import Optimizers
-from .seeding import seed_everything
+from .training.checkpoint import export_weights, import_weights
+from .training.loop import Callbacks, train
 
 CPU = torch.device("cpu")
 STEPS = 6
@@ -71,9 +71,9 @@ def built(method: type[Method], channels: int = 1) -> Method:
     return small_job(method, channels).build(method)
 
 
-def trained(method: type[Method], folder: Path, watch: Watch | None = None) -> Method:
+def trained(method: type[Method], folder: Path, callbacks: Callbacks | None = None) -> Method:
     """A model after its whole small job."""
-    return train(small_job(method), method, Images(), folder, CPU, watch)
+    return train(small_job(method), method, Images(), folder, CPU, callbacks)
 
 
 def check_describes_itself(method: type[Method], folder: Path) -> None:
@@ -166,7 +166,7 @@ def check_resumes(method: type[Method], folder: Path) -> None:
     for cut in {1, total // 2, total - 1}:
         place, steps = _fresh(folder, f"cut{cut}"), itertools.count(1)
         try:
-            trained(method, place, Watch(stop=lambda steps=steps, cut=cut: next(steps) == cut))
+            trained(method, place, Callbacks(stop=lambda steps=steps, cut=cut: next(steps) == cut))
         except Interrupted:
             resumed = trained(method, place).state_dict()
             same = all(torch.equal(whole[name], resumed[name]) for name in whole)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from .job import Job, find_jobs
+from .jobs.job import Job, find_jobs
 
 Rows = list[tuple[str, ...]]
 
@@ -34,7 +34,7 @@ def datasets() -> Rows:
 
 def metrics() -> Rows:
     """Family, direction, meaning."""
-    from .evaluation.metrics import METRICS
+    from .metrics import METRICS
 
     arrows = {"lower": "lower is better", "higher": "higher is better", None: ""}
     rows: Rows = [("score", "direction", "meaning")]
@@ -54,8 +54,8 @@ def runs(out: Path) -> Rows:
     return _run_rows(find_jobs(out))
 
 
-def runs_with_health(out: Path) -> str:
-    """Every run with its health figures and its last logged losses below it."""
+def runs_with_diagnostics(out: Path) -> str:
+    """Every run with its diagnostics figures and its last logged losses below it."""
     jobs = find_jobs(out)
     head, *rows = aligned(_run_rows(jobs)).splitlines()
     return "\n".join([head, *(line for job, row in zip(jobs, rows, strict=True) for line in (row, *_figures(job)))])
@@ -71,7 +71,7 @@ def _run_rows(jobs: Iterable[Job]) -> Rows:
 
 
 def _figures(job: Job) -> Iterator[str]:
-    for name, figures in (("health", job.health), ("last losses", job.last_losses)):
+    for name, figures in (("diagnostics", job.diagnostics), ("last losses", job.last_losses)):
         if figures:
             yield f"    {name}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items() if v is not None)
 

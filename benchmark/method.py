@@ -120,8 +120,8 @@ class Method(nn.Module):
 
     Class attributes describe it: `name` (as typed), `title` (as printed), `paper`, `year`, `url`; `version` is raised
     when a change of the code changes the numbers; `ema_decay` turns on an average of the weights that replaces them
-    for sampling and export, `averaged` limits it to some of the networks. `tries` maps one knob, which the sources
-    leave open or disagree about, to the three values that `flexbench tune` compares on the validation split;
+    for sampling and export, `ema_modules` limits it to some of the networks. `tuning_grid` maps one knob, which the
+    sources leave open or disagree about, to the three values that `flexbench tune` compares on the validation split;
     `images_only` says why the model makes no sense on vectors that are no images, where it does not.
     """
 
@@ -132,8 +132,8 @@ class Method(nn.Module):
     url: ClassVar[str] = ""
     version: ClassVar[int] = 1
     ema_decay: ClassVar[float | None] = None
-    averaged: ClassVar[tuple[str, ...]] = ()  # names of the submodules that `ema_decay` is about; empty: all
-    tries: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    ema_modules: ClassVar[tuple[str, ...]] = ()  # names of the submodules that `ema_decay` is about; empty: all
+    tuning_grid: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     images_only: ClassVar[str] = ""
     Config: ClassVar[type[MethodConfig]] = MethodConfig
 
@@ -161,7 +161,7 @@ class Method(nn.Module):
         """Images [B, C, S, S] in [0, 1] -> codes [B, code_dim], deterministic."""
         return self.encoder(x)
 
-    def draw_codes(self, x: Tensor) -> Tensor:
+    def sample_posterior(self, x: Tensor) -> Tensor:
         """Images -> codes [B, code_dim] as training sees them: a draw of q(z|x) where the encoder is stochastic."""
         return self.encode(x)
 
@@ -181,7 +181,7 @@ class Method(nn.Module):
         """n generated images [n, C, S, S] in [0, 1]."""
         return self.decode(self.prior(n, generator))
 
-    def health(self, x: Tensor) -> Mapping[str, Tensor]:
+    def diagnostics(self, x: Tensor) -> Mapping[str, Tensor]:
         """Scalars that tell whether the trained model is sound, in eval mode, from training images x [N, C, S, S].
 
         N is about 1,000. RMS and active dimensions of the codes and the distance between prior and codes are

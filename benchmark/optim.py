@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .errors import DivergedError
+from .core.errors import DivergedError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .errors import FlexbenchError, unknown
+from .core.errors import FlexbenchError, unknown
 
 if TYPE_CHECKING:
     from .method import Method

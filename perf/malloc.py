@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmark.processes import KEEP_MEMORY  # noqa: E402
+from benchmark.running.processes import KEEP_MEMORY  # noqa: E402
 
 CHILD = """
 import hashlib, time

@@ -13,7 +13,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from benchmark import processes
+from benchmark.running import processes
 
 torch.set_num_threads(1)  # small tensors gain nothing from more, and lose much where the cores are busy
 SMALL = ["--datasets", "digits", "--preset", "smoke", "--features", "pixels", "--images", "40"]  # seconds per job

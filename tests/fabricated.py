@@ -69,7 +69,7 @@ def run(
     losses = [{"phase": "main", "step": s, "of": 3000, "images": 64 * s, "seconds": s / 50, "loss/total": 1 / s,
                "loss/reconstruction": 0.5 / s} for s in (30, 3000)]  # fmt: skip
     (here / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in losses))
-    write(here / "health.json", {"rms_code": 1.25, "active_dims": 32.0, "prior_mismatch": 0.05 + seed / 100})
+    write(here / "diagnostics.json", {"rms_code": 1.25, "active_dims": 32.0, "prior_mismatch": 0.05 + seed / 100})
     write(here / "done", {"evaluations": ["x"]})
     for place, name in enumerate(("samples.png", "reconstructions.png")):
         picture(here / name, size, int(digest, 16) + place)

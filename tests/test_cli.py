@@ -45,7 +45,7 @@ def test_demo_leaves_every_promised_file(demo: Path):
 
 
 def test_every_row_stands_alone(demo: Path):
-    from benchmark.schema import ResultRow
+    from benchmark.jobs.results import ResultRow
 
     for run in runs_of(demo):
         for line in (run / "metrics.jsonl").read_text().splitlines():
@@ -227,7 +227,7 @@ def test_a_diverging_job_fails_with_its_reason_and_is_tried_again_on_demand(flex
 
 
 def test_force_trains_anew_but_not_under_a_process_at_work(flexbench, tmp_path: Path):
-    from benchmark.job import Job
+    from benchmark.jobs.job import Job
 
     command = ["run", "--models", "vae", *SMALL, "--steps", "3", "--out", tmp_path, "--no-tracking"]
     assert flexbench(*command).exit_code == 0
@@ -259,7 +259,7 @@ def test_files_of_the_users_folder_are_not_imported(tmp_path: Path):
 
 @pytest.mark.parametrize("space, modules", [("pixels", set()), ("efficientnet_lite0@40", {"timm"})])
 def test_what_is_imported_beforehand_follows_the_feature_space(space: str, modules: set[str]):
-    from benchmark.runner import Request, slow_modules
+    from benchmark.running.runner import Request, slow_modules
 
     assert slow_modules(Request("vae", "digits", space=space, tracking_uri=None), ["digits"]) == modules
 

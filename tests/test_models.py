@@ -6,12 +6,11 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from benchmark.config import replace
+from benchmark.jobs.config import replace_fields
 from benchmark.method import Budget, Fit, Train
 from benchmark.optim import Optimizers
 from benchmark.registry import BUILT_IN, Registry
-
-from .model_tools import Stream, build, handle, images
+from tests.model_tools import Stream, build, handle, images
 
 UNPAIRED = ("pioneer", "alae")  # they reconstruct codes, and pixels only in passing
 
@@ -66,7 +65,7 @@ def test_shapes_ranges_and_determinism(name):
         assert torch.equal(drawn, method.sample(6, torch.Generator().manual_seed(1)))
         assert not torch.equal(drawn, method.sample(6, torch.Generator().manual_seed(2)))
         assert not torch.equal(method.prior(3), method.prior(3))  # the global generator, where none is given
-        assert all(torch.as_tensor(v).dim() == 0 for v in method.health(x).values())
+        assert all(torch.as_tensor(v).dim() == 0 for v in method.diagnostics(x).values())
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
@@ -133,9 +132,9 @@ def test_every_model_with_a_pixel_loss_can_overfit(name):
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_an_open_setting_is_a_knob_with_three_values_one_of_them_the_default(name):
     method = Registry().get(name)
-    assert len(method.tries) <= 1
-    for knob, values in method.tries.items():
+    assert len(method.tuning_grid) <= 1
+    for knob, values in method.tuning_grid.items():
         assert len(set(values)) == 3
         assert getattr(method.Config(), knob) in values
         for value in values:
-            replace(method.Config(), {knob: value}, name)  # in range, and of the annotated type
+            replace_fields(method.Config(), {knob: value}, name)  # in range, and of the annotated type

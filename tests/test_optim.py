@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.errors import DivergedError
+from benchmark.core.errors import DivergedError
 from benchmark.optim import Optimizers, OptimizerSpec, adam
 
 

@@ -11,10 +11,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from benchmark import figure, tuning
-from benchmark.job import Job, find_jobs
+from benchmark import figure
+from benchmark.jobs.job import Job, find_jobs
 from benchmark.registry import Registry
-from benchmark.runner import Request
+from benchmark.running import tuning
+from benchmark.running.runner import Request
 
 ROOT = Path(__file__).parent.parent
 RESULTS, STUDIES, SPRITES = (ROOT / "results" / name for name in ("mnist-cpu", "synthetic", "sprites"))
@@ -81,13 +82,13 @@ def test_the_committed_choices_are_those_of_the_committed_tries():
     """Every table row of docs/tuning.md, and the settings file, from the runs on disk."""
     registry, page = Registry.load(), (ROOT / "docs" / "tuning.md").read_text()
     jobs = [job for job in find_jobs(RESULTS) if job.config.seed == 0 and is_try(job, registry)]
-    tries = []
+    trials = []
     for name in registry.targets:
-        for knob, values in registry.get(name).tries.items():
+        for knob, values in registry.get(name).tuning_grid.items():
             found = [[j for j in jobs if j.config.model == name and j.config.method[knob] == v] for v in values]
             if all(found):
-                tries += [tuning.Try(name, knob, v, tuple(js)) for v, js in zip(values, found, strict=True)]
-    choices = tuning.choose(tries, Request("all", "mnist", tracking_uri=None))
+                trials += [tuning.Trial(name, knob, v, tuple(js)) for v, js in zip(values, found, strict=True)]
+    choices = tuning.choose(trials, Request("all", "mnist", tracking_uri=None))
     assert tuning.to_markdown(choices) in page
     settings = yaml.safe_load((RESULTS / "tuned-mnist-cpu-m32.yml").read_text())
     assert settings == {choice.best.model: {choice.best.knob: choice.best.value} for choice in choices}
@@ -101,7 +102,7 @@ def is_try(job: Job, registry: Registry) -> bool:
     """Whether nothing but the open setting differs from the defaults: an ablation or another latent size is no try."""
     method = registry.get(job.config.model)
     defaults = asdict(method.Config(latent_dim=32, width=job.config.train.width))
-    return all(value == defaults[knob] for knob, value in job.config.method.items() if knob not in method.tries)
+    return all(value == defaults[knob] for knob, value in job.config.method.items() if knob not in method.tuning_grid)
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)#]+)\)", README))

@@ -5,7 +5,7 @@ import textwrap
 
 import pytest
 
-from benchmark.errors import FlexbenchError
+from benchmark.core.errors import FlexbenchError
 from benchmark.method import Method
 from benchmark.registry import BUILT_IN, Registry
 

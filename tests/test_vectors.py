@@ -12,18 +12,18 @@ import pytest
 import torch
 
 from benchmark import table
-from benchmark.errors import FlexbenchError
+from benchmark.core.errors import FlexbenchError
 from benchmark.evaluation.features import feature_space
 from benchmark.evaluation.images import as_stored, save_grid
 from benchmark.method import Budget, DataSpec, Fit, Train, weight_for
 from benchmark.networks import BatchNorm1d, build_decoder, build_encoder, build_image_critic
 from benchmark.registry import BUILT_IN, Registry
-from benchmark.reporting.figures.matching import PANELS
-from benchmark.reporting.figures.mixture import short_names
-from benchmark.runner import Request, expand
+from benchmark.reporting.figures.latent_scatter import short_names
+from benchmark.reporting.figures.prior_distance import PANELS
+from benchmark.running.runner import Request, expand
+from tests.model_tools import build, handle, phase_of
 
 from . import fabricated
-from .model_tools import build, handle, phase_of
 
 D = 12
 SUITED = [name for name in BUILT_IN if not Registry().get(name).images_only]
@@ -141,7 +141,7 @@ def test_figure_2_follows_log_and_scores(studies, flexbench):
 
 def rms_of(out):
     """The RMS code of the last row of the only log."""
-    from benchmark.files import read_jsonl
+    from benchmark.core.files import read_jsonl
 
     (log,) = out.glob("runs/synthetic-r5/*/*/train.jsonl")
     return read_jsonl(log)[-1]["loss/rms_code"]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import FlexbenchError
-from ..files import cache_dir
+from ..core.errors import FlexbenchError
+from ..core.files import cache_dir
 from .celeba import CelebASource
 from .digits import DigitsSource
 from .folder import FolderSource, check_image_size

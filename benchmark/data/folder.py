@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import FlexbenchError
+from ..core.errors import FlexbenchError
 from .info import FOLDER_PREFIX, DatasetInfo
 from .source import CHUNK_IMAGES, TEST, TRAIN, VAL, Content, Source, hash_fraction, lowest
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import FlexbenchError, unknown
+from ..core.errors import FlexbenchError, unknown
 
 _SPRITES_RANGE = (20, 10_000_000)  # images in 'sprites:N': enough for three splits, and not the disk by a slip
 FOLDER_PREFIX = "folder:"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import FlexbenchError
-from ..files import ensure_dir
+from ..core.errors import FlexbenchError
+from ..core.files import ensure_dir
 from .info import DatasetInfo
 
 TRAIN, VAL, TEST = 0, 1, 2  # codes of the splits, as in CelebA's partition file

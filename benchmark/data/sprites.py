@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ..seeding import derive
+from ..core.seeding import derive
 from .info import sprites_counts
 from .source import TEST, TRAIN, Content, Source, chunked
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FlexbenchError
-from ..files import atomic_folder, cache_dir, write_json
+from ..core.errors import FlexbenchError
+from ..core.files import atomic_folder, cache_dir, write_json
 from .source import TEST, TRAIN, VAL, Content, Source, hash_fraction, lowest
 
 FORMAT = 1  # raise it when the same source would give another store: old stores are then no longer found

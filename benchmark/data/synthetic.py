@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..seeding import derive
+from ..core.seeding import derive
 from .source import TEST, TRAIN, Content, Source, chunked
 
 DIM = 128  # numbers in a vector

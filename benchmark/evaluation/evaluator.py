@@ -17,18 +17,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..batches import CachedRows, in_order
-from ..config import canonical
+from ..core.canonical import canonical
+from ..core.errors import FlexbenchError
+from ..core.files import cache_dir, ensure_dir, read_json, write_json
+from ..core.seeding import derive, seed_everything
+from ..data.batches import CachedRows, in_order
 from ..data.info import VECTOR_SPACE
-from ..errors import FlexbenchError
-from ..files import cache_dir, ensure_dir, read_json, write_json
-from ..seeding import derive, seed_everything
+from ..metrics import PROTOCOL, metric_name
+from .diagnostics import count_codes, prior_mismatch
 from .features import FeatureSpace, cached_features
 from .frechet import Gaussian, fit_gaussian, frechet_distance
-from .health import count_codes, prior_mismatch
 from .images import as_stored
-from .memorization import Neighbours, mean_and_error, nearest, nearest_in_parts, train_share
-from .metrics import PROTOCOL, metric_name
+from .memorization import Neighbours, mean_and_error, nearest, nearest_in_parts, train_ratio
 from .precision_recall import precision_recall
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ def copying(images: ImageSet, references: References, subject: str) -> list[Scor
     scores = []
     for kind, score, (to_train, to_test) in _both(images, neighbours):
         scores.append(score(f"{kind}_{subject}_all", *mean_and_error(to_train)))
-        scores.append(score(f"{kind}_share_{subject}", *train_share(to_train, to_test)))
+        scores.append(score(f"{kind}_ratio_{subject}", *train_ratio(to_train, to_test)))
     return scores
 
 
@@ -275,7 +275,7 @@ def score_method(method: Method, references: References, seed: int) -> list[Scor
 
 
 def score_latents(method: Method, train: Split, value: float) -> list[Score]:
-    """How far the aggregated posterior is from the prior: `value`, one of the figures of `health.health`."""
+    """How far the aggregated posterior is from the prior: `value`, one of the figures of `diagnostics.diagnostics`."""
     return [_scorer(None, count_codes(method, train))("prior_mismatch", value)]
 
 

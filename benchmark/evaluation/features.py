@@ -29,9 +29,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from ..core.errors import FlexbenchError, unknown
+from ..core.files import atomic_write, cache_dir, ensure_dir, locked, sha256_file
 from ..data.info import VECTOR_SPACE
-from ..errors import FlexbenchError, unknown
-from ..files import atomic_write, cache_dir, ensure_dir, locked, sha256_file
 
 LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LITE0_SIZES = range(32, 513)  # smaller inputs vanish in the network's strides

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import FlexbenchError
+from ..core.errors import FlexbenchError
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import FlexbenchError
-from ..files import atomic_write, ensure_dir
+from ..core.errors import FlexbenchError
+from ..core.files import atomic_write, ensure_dir
 
 if TYPE_CHECKING:
     import torch

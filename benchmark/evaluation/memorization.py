@@ -4,7 +4,7 @@
 
 A memorising model shows as score(generated, train) clearly below score(generated, test). A sharper test looks at all
 training images: how often is the nearest of all training and test images a training image, and how often is that so
-for held-out images of the same kind? See `train_share`.
+for held-out images of the same kind? See `train_ratio`.
 
 The fast form ‖a‖² + ‖b‖² - 2ab in float32 is wrong by more than a one-pixel edit where images are nearly equal,
 which is where this score matters. Here it only proposes candidates; the distance is a direct difference in float64,
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import FlexbenchError
+from ..core.errors import FlexbenchError
 
 CHUNK_VALUES = 2**22  # values converted to float at once: 32 MiB in float64
 
@@ -95,7 +95,7 @@ def k_nearest_in_parts(queries: np.ndarray, parts: Iterable[np.ndarray], k: int)
     return best
 
 
-def train_share(to_train: Neighbours, to_test: Neighbours) -> tuple[float, float]:
+def train_ratio(to_train: Neighbours, to_test: Neighbours) -> tuple[float, float]:
     """Share of images whose nearest real image is a training one, and its standard error.
 
     `to_train` and `to_test` are the nearest training and test images of the same images; of equal distances the test

@@ -5,7 +5,7 @@ A slope λ gives one point of the curve (Sec. 3 of arXiv:1806.00035):
 
     precision α(λ) = Σᵢ min(λ qᵢ, pᵢ),    recall β(λ) = α(λ) / λ .
 
-The curve is averaged point by point over several clusterings and summarised by max F_8, which weighs recall, and
+The curve is ema_modules point by point over several clusterings and summarised by max F_8, which weighs recall, and
 max F_1/8, which weighs precision. Deviations from the authors' program, whose score is unseeded and has a standard
 error of up to 0.016: the k-means is seeded, there are 50 runs instead of 10, and it works on the first 64 principal
 components, which makes a run many times cheaper. `components=None, runs=10` is the original protocol.
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import FlexbenchError
-from ..seeding import derive
+from ..core.errors import FlexbenchError
+from ..core.seeding import derive
 
 ANGLES = np.linspace(1e-10, np.pi / 2 - 1e-10, 1001)  # of the lines through the origin: λ = tan(angle)
 

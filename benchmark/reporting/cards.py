@@ -39,7 +39,7 @@ def card(method: type[Method]) -> str:
         phases_table(method),
         knobs_table(method),
     ]
-    for knob, values in method.tries.items():
+    for knob, values in method.tuning_grid.items():
         parts.append(f"Open in the sources, tried by `flexbench tune`: `{knob}` = {', '.join(map(str, values))}.")
     return "\n\n".join(filter(None, parts)) + "\n"
 

@@ -6,15 +6,15 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
-from ..config import PRESETS
-from ..evaluation.metrics import DEFAULT_SPACE
+from ..jobs.config import PRESETS
+from ..metrics import DEFAULT_SPACE
 from ..registry import BUILT_IN
-from .runs import Run
+from .runs import RunRecord
 
 Grid = tuple[str, str, int, tuple[int, ...], int]  # dataset, preset, latent size, seeds, place among a model's settings
 
 
-def reproduce(runs: Iterable[Run]) -> list[str]:
+def reproduce(runs: Iterable[RunRecord]) -> list[str]:
     """One `flexbench run` command per part of the grid that shares its options, for the runs that have test scores."""
     scored = [run for run in runs if run.test_rows]
     return [command(scored, grid, cells) for grid, cells in grids(scored).items()]
@@ -27,7 +27,7 @@ def show(preset: str | None, space: str | None, images: int | None) -> list[str]
     return [" ".join(map(shlex.quote, ["flexbench", name, *options])) for name in ("table", "report")]
 
 
-def grids(runs: Iterable[Run]) -> dict[Grid, list[tuple[str, str]]]:
+def grids(runs: Iterable[RunRecord]) -> dict[Grid, list[tuple[str, str]]]:
     """Part of the grid -> the (model, settings) in it. A model with other settings has a command of its own."""
     seeds: dict[tuple[str, str, int, str, str], set[int]] = {}
     for run in runs:
@@ -43,12 +43,12 @@ def grids(runs: Iterable[Run]) -> dict[Grid, list[tuple[str, str]]]:
     return found
 
 
-def typed(run: Run) -> str:
+def typed(run: RunRecord) -> str:
     """The dataset as a user types it; a path of this machine would mean nothing elsewhere."""
     return "folder:PATH" if run.job.config.dataset.startswith("folder:") else run.job.config.dataset
 
 
-def command(runs: Sequence[Run], grid: Grid, cells: Sequence[tuple[str, str]]) -> str:
+def command(runs: Sequence[RunRecord], grid: Grid, cells: Sequence[tuple[str, str]]) -> str:
     """The command line for one part of the grid."""
     dataset, preset, size, seeds, _ = grid
     words = ["flexbench", "run", "--models", ",".join(model for model, _ in cells), "--datasets", dataset]
@@ -69,7 +69,7 @@ def preset_words(preset: str) -> Iterator[str]:
         yield from ("--set", f"train.{change}")
 
 
-def scoring_words(run: Run, preset: str) -> Iterator[str]:
+def scoring_words(run: RunRecord, preset: str) -> Iterator[str]:
     """Feature space, number of images and image size, where they are not what the command takes by itself."""
     row = run.test_rows[0]
     if row["space"] != DEFAULT_SPACE:

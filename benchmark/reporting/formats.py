@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from ..files import atomic_write, ensure_dir
-from . import standings
-from .sheets import Cell, Grid, Sheet, cost_sheet, mark, sheet
+from ..core.files import atomic_write, ensure_dir
+from . import ranking as ranking
+from .layout import Cell, Grid, TableLayout, cost_layout, lay_out, mark
 from .tables import Table
 
 
@@ -21,13 +21,13 @@ def to_text(table: Table | pd.DataFrame, style: str) -> str:
     is_cost = isinstance(table, pd.DataFrame)
     if style == "csv":
         return table.reset_index().to_csv(index=False) if is_cost else to_csv(table)
-    return STYLES[style](cost_sheet(table) if is_cost else sheet(table))
+    return STYLES[style](cost_layout(table) if is_cost else lay_out(table))
 
 
 # -- Markdown -----------------------------------------------------------------------------------------------------
 
 
-def to_markdown(page: Sheet) -> str:
+def to_markdown(page: TableLayout) -> str:
     """GitHub tables under a bold name."""
     lines = [f"**{page.name}.** {page.title}", ""]
     for grid in page.grids:
@@ -47,7 +47,7 @@ def _md_cell(cell: Cell) -> str:
     return {"best": f"**{text}**", "second": f"<ins>{text}</ins>", "": text}[cell.mark]
 
 
-def _groups(page: Sheet, grid: Grid) -> list[tuple[str, str]]:
+def _groups(page: TableLayout, grid: Grid) -> list[tuple[str, str]]:
     """The columns, without a group that would only repeat the one dataset of a table with a grid per dataset."""
     lonely = len(page.grids) == 1 and len(grid.columns) > 6 and len({g for g, _ in grid.columns if g}) == 1
     return [("" if lonely else group, heading) for group, heading in grid.columns]
@@ -67,12 +67,12 @@ def tex(text: str) -> str:
     return re.sub(r"[\\~^±²&%$#_{}<>[]", lambda m: _TEX.get(m[0], f"${m[0]}$"), text)
 
 
-def to_latex(page: Sheet) -> str:
+def to_latex(page: TableLayout) -> str:
     """One `table` environment per grid, for a document that loads booktabs and graphicx; wide ones are shrunk."""
     return "\n".join(_latex_grid(page, grid) for grid in page.grids)
 
 
-def _latex_grid(page: Sheet, grid: Grid) -> str:
+def _latex_grid(page: TableLayout, grid: Grid) -> str:
     columns = _groups(page, grid)
     body = [_tex_row(map(_tex_cell, row)) for row in grid.rows]
     if grid.references:
@@ -109,12 +109,12 @@ def _tex_cell(cell: Cell) -> str:
 # -- HTML ---------------------------------------------------------------------------------------------------------
 
 
-def to_html(page: Sheet) -> str:
+def to_html(page: TableLayout) -> str:
     """A `<table>` per grid, everything escaped; cells carry the number they sort by."""
     return "\n".join(_html_grid(page, grid) for grid in page.grids)
 
 
-def _html_grid(page: Sheet, grid: Grid) -> str:
+def _html_grid(page: TableLayout, grid: Grid) -> str:
     header = "".join(f'<th scope="col">{html.escape(f"{group} {heading}".strip())}</th>'
                      for group, heading in _groups(page, grid))  # fmt: skip
     models = len(grid.rows) - grid.references
@@ -136,7 +136,7 @@ def _html_cell(cell: Cell, column: int) -> str:
     return f"<td{value}>{text}</td>"
 
 
-STYLES: dict[str, Callable[[Sheet], str]] = {"md": to_markdown, "latex": to_latex, "html": to_html}
+STYLES: dict[str, Callable[[TableLayout], str]] = {"md": to_markdown, "latex": to_latex, "html": to_html}
 
 
 # -- CSV ----------------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ def to_csv(table: Table) -> str:
     the verdict too."""
     rows = []
     for dataset, heading in table.frame.columns:
-        order = standings.standing(table, (dataset, heading))
+        order = ranking.rank_column(table, (dataset, heading))
         for row in table.frame.index:
             mean, std, seeds = (part.loc[row, (dataset, heading)] for part in (table.frame, table.spread, table.count))
             rank = None if order.ranks is None else order.ranks.get(row)

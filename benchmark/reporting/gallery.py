@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from .figures.scores import dataset_slug
-from .runs import Run
+from .runs import RunRecord
 
 PNG = b"\x89PNG\r\n\x1a\n"
 IN_A_ROW = 8  # images in a row of a grid
@@ -19,7 +19,7 @@ COMFORTABLE = 200  # CSS pixels that a grid of pictures should measure at least 
 
 
 @dataclass(frozen=True)
-class Picture:
+class EmbeddedPicture:
     """A PNG as a data URI. It is shown `width` x `height` CSS pixels large."""
 
     uri: str
@@ -36,7 +36,7 @@ class Card:
 
     label: str
     note: str  # which run they are of
-    pictures: tuple[Picture, ...]
+    pictures: tuple[EmbeddedPicture, ...]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Gallery:
     cards: tuple[Card, ...]
 
 
-def galleries(runs: Sequence[Run], cells: pd.DataFrame) -> list[Gallery]:
+def galleries(runs: Sequence[RunRecord], cells: pd.DataFrame) -> list[Gallery]:
     """Cards by dataset, in the order of the tables, whose rows `cells` (row, dataset, model, hash, seed) names.
 
     A dataset without test scores shows the first run of each model that has pictures.
@@ -59,7 +59,7 @@ def galleries(runs: Sequence[Run], cells: pd.DataFrame) -> list[Gallery]:
     return [Gallery(dataset, tuple(cards)) for dataset, cards in sorted(found.items())]
 
 
-def chosen(runs: Sequence[Run], cells: pd.DataFrame) -> list[tuple[str, Run]]:
+def chosen(runs: Sequence[RunRecord], cells: pd.DataFrame) -> list[tuple[str, RunRecord]]:
     """(label, run): of every row of the tables the run with the lowest seed."""
     by_hash = {(run.dataset, run.job.config.model, run.head.get("hash")): run for run in runs}
     cells = cells.reset_index(drop=True)  # in the order of the tables
@@ -70,12 +70,12 @@ def chosen(runs: Sequence[Run], cells: pd.DataFrame) -> list[tuple[str, Run]]:
     return found + [(run.title, run) for (dataset, _), run in sorted(rest.items()) if dataset not in done]
 
 
-def has_pictures(run: Run) -> bool:
+def has_pictures(run: RunRecord) -> bool:
     """Whether it was trained far enough to leave some."""
     return (run.job.folder / "samples.png").exists()
 
 
-def make_card(label: str, run: Run) -> Card | None:
+def make_card(label: str, run: RunRecord) -> Card | None:
     """The card of a run; None where there are no pictures."""
     where = f"{label} on {run.dataset}"
     wanted = (
@@ -89,17 +89,19 @@ def make_card(label: str, run: Run) -> Card | None:
     return Card(label, note, tuple(filter(None, pictures))) if any(pictures) else None
 
 
-def read(path: Path, size: int, caption: str, alt: str) -> Picture | None:
+def read(path: Path, size: int, caption: str, alt: str) -> EmbeddedPicture | None:
     """A picture of a grid of images with `size` pixels a side; None where there is no such PNG file."""
     if (found := png(path)) is None:
         return None
     content, width, height = found
     enlarged = max(1, width // (IN_A_ROW * size))
     divisor = shrink(width, enlarged)
-    return Picture(data_uri(content, "image/png"), width // divisor, height // divisor, enlarged > 1, caption, alt)
+    return EmbeddedPicture(
+        data_uri(content, "image/png"), width // divisor, height // divisor, enlarged > 1, caption, alt
+    )
 
 
-def neighbours(run: Run, alt: str) -> Picture | None:
+def neighbours(run: RunRecord, alt: str) -> EmbeddedPicture | None:
     """Figure 5 of this very run, where it has been drawn: to make it anew would need the model and the data.
 
     Its caption, which is in the file, names the run.
@@ -108,7 +110,7 @@ def neighbours(run: Run, alt: str) -> Picture | None:
     if found is None or f"run {run.job.config.hash}".encode() not in found[0]:
         return None
     content, width, height = found
-    return Picture(
+    return EmbeddedPicture(
         data_uri(content, "image/png"), width // 2, height // 2, False, "Walks in latent space, nearest neighbours", alt
     )
 

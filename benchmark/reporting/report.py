@@ -1,4 +1,4 @@
-"""One static page of what has run: tables, pictures, figures, health, provenance. Imports no torch.
+"""One static page of what has run: tables, pictures, figures, diagnostics, provenance. Imports no torch.
 
 Everything is in the one file, and it loads nothing. The same runs give the same bytes.
 """
@@ -15,16 +15,16 @@ from typing import Any
 
 import pandas as pd
 
-from ..errors import FlexbenchError
-from ..evaluation.metrics import METRICS, Metric
-from ..files import atomic_write, ensure_dir
+from ..core.errors import FlexbenchError
+from ..core.files import atomic_write, ensure_dir
+from ..jobs.results import tidy
+from ..metrics import METRICS, Metric
 from . import commands, summary
-from .collect import tidy
 from .formats import to_text
 from .gallery import data_uri, galleries
-from .runs import Run, find, health_sheet, runs_sheet, tally
+from .layout import Grid, TableLayout, cost_layout, lay_out
+from .runs import RunRecord, diagnostics_table, find, runs_table, tally
 from .selection import choose
-from .sheets import Grid, Sheet, cost_sheet, sheet
 from .svg import inline
 from .tables import BY_SIZE, COST_NAME, Table, make_several, model_cells
 
@@ -60,20 +60,20 @@ def page(out: Path, preset: str | None = None, space: str | None = None, images:
     return render(
         title=summary.headline(runs),
         lead=summary.lead(runs, cells),
-        standings=summary.standings({n: t for n, t in tables.items() if n != COST_NAME}),
+        leaders=summary.leaders({n: t for n, t in tables.items() if n != COST_NAME}),
         tally=tally(runs),
         count=summary.count,
         tables=[block(name, table) for name, table in tables.items()],
         galleries=galleries(runs, cells),
         figures=figures(plots(out, drawable(runs), **which)),
-        health=extra("health", health_sheet(runs)),
-        runs=extra("runs", runs_sheet(runs)),
+        diagnostics=extra("diagnostics", diagnostics_table(runs)),
+        runs=extra("runs", runs_table(runs)),
         metrics=used_metrics(tables),
         commands=[*commands.reproduce(runs), *commands.show(**which)],
     )
 
 
-def drawable(runs: Sequence[Run]) -> list[str]:
+def drawable(runs: Sequence[RunRecord]) -> list[str]:
     """Names of the figures for a page; of many runs, not those with a line for each."""
     many = sum(bool(run.test_rows) for run in runs) > MANY
     return [name for name in DRAWN if not (many and name in LINE_PER_RUN)]
@@ -134,10 +134,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Block:
-    """A sheet on the page: per grid its columns and the groups above them, and the same as a CSV file."""
+    """A table layout on the page: per grid its columns and the groups above them, and the same as a CSV file."""
 
     key: str
-    sheet: Sheet
+    layout: TableLayout
     grids: tuple[tuple[Grid, tuple[Column, ...], tuple[tuple[str, int], ...]], ...]
     csv: str  # data URI
     file: str
@@ -146,17 +146,17 @@ class Block:
 def block(name: str, table: Table | pd.DataFrame) -> Block:
     """One of the tables."""
     better = table.better if isinstance(table, Table) else {}
-    laid_out = sheet(table) if isinstance(table, Table) else cost_sheet(table)
+    laid_out = lay_out(table) if isinstance(table, Table) else cost_layout(table)
     return as_block(f"table-{name}", laid_out, to_text(table, "csv"), better)
 
 
-def extra(name: str, laid_out: Sheet | None) -> Block | None:
+def extra(name: str, laid_out: TableLayout | None) -> Block | None:
     """A table of the runs themselves."""
-    return laid_out and as_block(name, laid_out, sheet_csv(laid_out), {})
+    return laid_out and as_block(name, laid_out, layout_csv(laid_out), {})
 
 
-def as_block(key: str, laid_out: Sheet, csv: str, better: Mapping[str, str | None]) -> Block:
-    """A sheet with what the page needs beside it."""
+def as_block(key: str, laid_out: TableLayout, csv: str, better: Mapping[str, str | None]) -> Block:
+    """A table layout with what the page needs beside it."""
     grids = tuple((grid, tuple(columns(grid, better)), tuple(groups(grid))) for grid in laid_out.grids)
     return Block(key, laid_out, grids, data_uri(csv.encode(), "text/csv;charset=utf-8"), f"{key}.csv")
 
@@ -176,8 +176,8 @@ def groups(grid: Grid) -> Iterator[tuple[str, int]]:
             yield group, len(list(part))
 
 
-def sheet_csv(laid_out: Sheet) -> str:
-    """The grids of a sheet as they are printed; what is folded away is written out."""
+def layout_csv(laid_out: TableLayout) -> str:
+    """The grids of a table layout as they are printed; what is folded away is written out."""
     (grid,) = laid_out.grids
     rows = [[cell_text(cell) for cell in row] for row in grid.rows]
     return pd.DataFrame(rows, columns=[heading for _, heading in grid.columns]).to_csv(index=False)

@@ -1,4 +1,4 @@
-"""What every run left behind, laid out: its state, its health, where and with what it was made. Imports no torch."""
+"""What every run left behind, laid out: state, diagnostics, where and with what it was made. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..errors import FlexbenchError
-from ..job import Job, find_jobs
-from .sheets import Cell, Grid, Sheet
+from ..core.errors import FlexbenchError
+from ..jobs.job import Job, find_jobs
+from .layout import Cell, Grid, TableLayout
 from .tables import NOTHING
 
 SHARED_KNOBS = ("latent_dim", "width")  # stand in a model's configuration, but belong to the grid
-COMMON = 2  # models that name a figure of health before it gets a column of its own
+COMMON = 2  # models that name a figure of diagnostics before it gets a column of its own
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Folded(Cell):
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class RunRecord:
     """A job as a reader meets it. Its files are read once."""
 
     job: Job
@@ -91,11 +91,11 @@ class Run:
         return bool(self.rows) and all(row["family"] == "gen_fd_val" for row in self.rows)
 
 
-def find(out: Path, preset: str | None = None) -> list[Run]:
+def find(out: Path, preset: str | None = None) -> list[RunRecord]:
     """Every run under an output root, of one preset if it is given; FlexbenchError where there is none."""
     if not out.is_dir():
-        raise FlexbenchError(f"there is no folder '{out}'. Run something first, or give --out.")
-    runs = [Run(job) for job in find_jobs(out)]
+        raise FlexbenchError(f"there is no folder '{out}'. RunRecord something first, or give --out.")
+    runs = [RunRecord(job) for job in find_jobs(out)]
     if not runs:
         raise FlexbenchError(NOTHING)
     presets = sorted({run.job.config.preset for run in runs})
@@ -115,37 +115,39 @@ def number(value: Any) -> Cell:
     return Cell(f"{int(value):,}" if whole else f"{value:.4g}", value)
 
 
-def table(name: str, title: str, heads: Sequence[str], rows: Iterable[tuple[Cell, ...]], caption: str = "") -> Sheet:
-    """A sheet with one grid and no groups of columns."""
-    return Sheet(name, title, (Grid(tuple(("", head) for head in heads), tuple(rows)),), caption)
+def table(
+    name: str, title: str, heads: Sequence[str], rows: Iterable[tuple[Cell, ...]], caption: str = ""
+) -> TableLayout:
+    """A table layout with one grid and no groups of columns."""
+    return TableLayout(name, title, (Grid(tuple(("", head) for head in heads), tuple(rows)),), caption)
 
 
-# -- health ---------------------------------------------------------------------------------------------------------
+# -- diagnostics -------------------------------------------------------------------------------------------------------
 
-HEALTH_TITLE = "Is each trained model sound?"
-HEALTH_CAPTION = (
+DIAGNOSTICS_TITLE = "Is each trained model sound?"
+DIAGNOSTICS_CAPTION = (
     "rms_code: root mean square of the codes. active_dims: dimensions of the code whose variance is above a hundredth "
     "of the mean. prior_mismatch: sliced Wasserstein distance of the codes and as many draws from the prior, over the "
     "size of the codes: 0 if they agree, about 1 if they have nothing in common. The others are each model's own."
 )
 
 
-def health_sheet(runs: Iterable[Run]) -> Sheet | None:
-    """The health figures of every run, with its last losses folded away; None where no run has any."""
-    found = [(run, run.job.health, run.job.last_losses) for run in runs]
-    found = [(run, health, losses) for run, health, losses in found if health or losses]
+def diagnostics_table(runs: Iterable[RunRecord]) -> TableLayout | None:
+    """The diagnostics figures of every run, with its last losses folded away; None where no run has any."""
+    found = [(run, run.job.diagnostics, run.job.last_losses) for run in runs]
+    found = [(run, diagnostics, losses) for run, diagnostics, losses in found if diagnostics or losses]
     if not found:
         return None
-    common = shared_figures([(run, health) for run, health, _ in found])
-    own = any(set(health) - set(common) for _, health, _ in found)
+    common = shared_figures([(run, diagnostics) for run, diagnostics, _ in found])
+    own = any(set(diagnostics) - set(common) for _, diagnostics, _ in found)
 
-    def row(run: Run, health: dict[str, float], losses: dict[str, float]) -> tuple[Cell, ...]:
-        rest = {name: value for name, value in health.items() if name not in common}
-        return (*identity(run), *(number(health.get(name)) for name in common),
+    def row(run: RunRecord, diagnostics: dict[str, float], losses: dict[str, float]) -> tuple[Cell, ...]:
+        rest = {name: value for name, value in diagnostics.items() if name not in common}
+        return (*identity(run), *(number(diagnostics.get(name)) for name in common),
                 *([fold(rest, "figure")] if own else ()), fold(losses, "loss"))  # fmt: skip
 
     heads = ["model", "dataset", "m", "seed", *common, *(["its own figures"] if own else []), "last losses"]
-    return table("Health", HEALTH_TITLE, heads, (row(*one) for one in found), HEALTH_CAPTION)
+    return table("Health", DIAGNOSTICS_TITLE, heads, (row(*one) for one in found), DIAGNOSTICS_CAPTION)
 
 
 def fold(figures: dict[str, float], noun: str) -> Folded:
@@ -154,18 +156,18 @@ def fold(figures: dict[str, float], noun: str) -> Folded:
     return Folded(f"{len(figures)} {noun}{ending}", details=tuple((n, number(v).text) for n, v in figures.items()))
 
 
-def shared_figures(found: Iterable[tuple[Run, dict[str, float]]]) -> list[str]:
+def shared_figures(found: Iterable[tuple[RunRecord, dict[str, float]]]) -> list[str]:
     """Names of the figures that several models have, in order of appearance; of all, where there is one model."""
     models: dict[str, set[str]] = {}
     everyone = set()
-    for run, health in found:
+    for run, diagnostics in found:
         everyone.add(run.job.config.model)
-        for name in health:
+        for name in diagnostics:
             models.setdefault(name, set()).add(run.job.config.model)
     return [name for name, users in models.items() if len(users) >= min(COMMON, len(everyone))]
 
 
-def identity(run: Run) -> tuple[Cell, ...]:
+def identity(run: RunRecord) -> tuple[Cell, ...]:
     """Model, dataset, latent size and seed."""
     config = run.job.config
     return Cell(run.label), Cell(run.dataset), number(config.latent_dim), Cell(str(config.seed), config.seed)
@@ -182,12 +184,12 @@ RUN_HEADS = ("model", "dataset", "m", "seed", "state", "preset", "settings", "ha
              "device", "threads", "train seconds")  # fmt: skip
 
 
-def runs_sheet(runs: Iterable[Run]) -> Sheet:
+def runs_table(runs: Iterable[RunRecord]) -> TableLayout:
     """One row per run."""
     return table("Runs", RUNS_TITLE, RUN_HEADS, map(provenance_row, runs), RUNS_CAPTION)
 
 
-def provenance_row(run: Run) -> tuple[Cell, ...]:
+def provenance_row(run: RunRecord) -> tuple[Cell, ...]:
     """What `RUN_HEADS` names; a dash for what is not known (yet)."""
     session = (run.job.sessions or [{}])[-1]
     config, head = run.job.config, run.head
@@ -208,7 +210,7 @@ class Tally:
     tried: int  # of those that are done, the ones only scored to choose settings
 
 
-def tally(runs: Sequence[Run]) -> Tally:
+def tally(runs: Sequence[RunRecord]) -> Tally:
     """Done, failed and unfinished runs, in this order; each word is there, whatever its count."""
     words = Counter(run.state if run.state in ("done", "failed") else "unfinished" for run in runs)
     failures = tuple((run.job.label, run.failure) for run in runs if run.failure)

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import pandas as pd
 
+from ..core.errors import FlexbenchError, unknown
 from ..data.info import VECTOR_SPACE
-from ..errors import FlexbenchError, unknown
-from ..evaluation.metrics import Metric
+from ..jobs.results import LAST
+from ..metrics import Metric
 from ..registry import BUILT_IN
-from ..schema import LAST
 
 FLOPS = "flops"
 RULES = {

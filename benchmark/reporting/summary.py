@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..evaluation.metrics import METRICS
-from .runs import Run
-from .sheets import cell
-from .standings import standing
+from ..metrics import METRICS
+from .layout import cell
+from .ranking import rank_column
+from .runs import RunRecord
 from .tables import FLOOR, Table
 
 PLACES = 3
@@ -35,7 +35,7 @@ class BestRank:
 
 
 @dataclass(frozen=True)
-class Standings:
+class Leaders:
     """What is ahead on one dataset."""
 
     dataset: str
@@ -45,7 +45,7 @@ class Standings:
     best_rank: BestRank | None
 
 
-def standings(tables: Mapping[str, Table]) -> list[Standings]:
+def leaders(tables: Mapping[str, Table]) -> list[Leaders]:
     """One entry per dataset of table 1."""
     if "1" not in tables:
         return []
@@ -53,13 +53,13 @@ def standings(tables: Mapping[str, Table]) -> list[Standings]:
     return [of_dataset(tables, str(dataset)) for dataset in datasets]
 
 
-def of_dataset(tables: Mapping[str, Table], dataset: str) -> Standings:
+def of_dataset(tables: Mapping[str, Table], dataset: str) -> Leaders:
     """The best models of a dataset."""
     table = tables["1"]
     ranks, names = mean_ranks([tables[n] for n in ("1", "2") if n in tables], dataset)
     gen, rec = ((dataset, METRICS[family].column) for family in ("gen_fd", "rec_fd"))
     floor = cell(table, FLOOR, gen) if FLOOR in table.references and gen in table.frame.columns else None
-    return Standings(dataset, tuple(places(table, gen)[:PLACES]), next(iter(places(table, rec)), None),
+    return Leaders(dataset, tuple(places(table, gen)[:PLACES]), next(iter(places(table, rec)), None),
                      floor, best_rank(ranks.dropna(), names))  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def places(table: Table, column: tuple[str, str]) -> list[Place]:
         return []
     means = table.frame.loc[table.models, column].dropna()
     means = means.sort_values(ascending=table.better[column[1]] == "lower", kind="stable")
-    ahead = standing(table, column).best
+    ahead = rank_column(table, column).best
     return [Place(row, cell(table, row, column), i > 0 and row in ahead) for i, row in enumerate(means.index)]
 
 
@@ -86,18 +86,18 @@ def mean_ranks(tables: Iterable[Table], dataset: str) -> tuple[pd.Series, list[s
     Empty with fewer than two such scores; NaN for a model that lacks one of them.
     """
     found = {column[1]: ranks for table in tables for column in table.frame.columns
-             if column[0] == dataset and (ranks := standing(table, column).ranks) is not None}  # fmt: skip
+             if column[0] == dataset and (ranks := rank_column(table, column).ranks) is not None}  # fmt: skip
     if len(found) < 2:
         return pd.Series(dtype=float), []
     return pd.concat(found, axis=1).mean(axis=1, skipna=False), list(found)
 
 
-def headline(runs: Sequence[Run]) -> str:
+def headline(runs: Sequence[RunRecord]) -> str:
     """'Generative auto-encoders on mnist and celeba'."""
     return "Generative auto-encoders on " + listed(sorted({run.dataset for run in runs}))
 
 
-def lead(runs: Sequence[Run], scores: pd.DataFrame) -> str:
+def lead(runs: Sequence[RunRecord], scores: pd.DataFrame) -> str:
     """What is compared, in one or two sentences; `scores` are the rows that the tables show, if any."""
     configs = [run.job.config for run in runs]
     models, seeds = {c.model for c in configs}, sorted({c.seed for c in configs})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-from ..errors import FlexbenchError
+from ..core.errors import FlexbenchError
 
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 LEFT_OUT = {"metadata", "style", "script", "foreignObject", "title"}  # the page has a title and styles of its own

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from ..errors import FlexbenchError
-from ..evaluation.metrics import METRICS, TABLE_TITLES, Metric
-from ..schema import LAST
-from . import selection, verdicts
+from ..core.errors import FlexbenchError
+from ..jobs.results import LAST
+from ..metrics import METRICS, TABLE_TITLES, Metric
+from . import memorization as verdicts
+from . import selection
 from .selection import NOTHING, NotThisTableError, choose
 
 FLOOR = "real images"
@@ -179,7 +180,7 @@ def row_labels(models: pd.DataFrame, sized: bool = True) -> pd.Series:
     """A model's title with its changed settings; if `sized`, with the latent size where a dataset has several.
 
     What still differs in more than the seed (an edited file of the user's, say) gets its variant's hash: only
-    repetitions are averaged.
+    repetitions are ema_modules.
     """
     labels = models.title + models.settings.fillna("").map(lambda s: f" [{s}]" if s else "")
     several = sized & (models.groupby("dataset").latent_dim.transform("nunique") > 1)

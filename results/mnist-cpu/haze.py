@@ -19,7 +19,7 @@ from benchmark.data import open_dataset
 from benchmark.evaluation.evaluator import ImageSet, generate
 from benchmark.evaluation.features import feature_space
 from benchmark.evaluation.frechet import frechet_distance
-from benchmark.evaluation.metrics import DEFAULT_SPACE
+from benchmark.metrics import DEFAULT_SPACE
 
 DARK = 13
 

@@ -162,7 +162,7 @@ def test_components_find_clusters_and_their_weights():
     torch.testing.assert_close(method.weights[order], torch.tensor([0.6, 0.3, 0.1]), rtol=0, atol=1e-3)
     wanted = torch.tensor([[0.0, 0.0], [10.0, 0.0], [0.0, 10.0]])
     torch.testing.assert_close(method.means[order], wanted, rtol=0, atol=0.05)
-    assert method.health(codes)["smallest_weight"] == method.weights.min()
+    assert method.diagnostics(codes)["smallest_weight"] == method.weights.min()
 
 
 def test_em_sees_the_standardised_codes_of_all_training_images_and_nothing_else(monkeypatch):
@@ -284,7 +284,7 @@ def test_log_density_is_that_of_the_fitted_mixture():
     standardised = ((codes - center) / spread).double().numpy()
     expected = torch.from_numpy(own.fit(standardised).score_samples(standardised)) - spread.log().sum()
     torch.testing.assert_close(method.log_density(codes).double(), expected, rtol=1e-3, atol=1e-2)
-    per_dim = method.health(codes)["log_density_per_dim"]
+    per_dim = method.diagnostics(codes)["log_density_per_dim"]
     assert per_dim.item() == pytest.approx(expected.mean().item() / 3, abs=1e-2)
     assert method.log_density(codes + 30 * spread).mean() < expected.mean() - 100
     assert math.isfinite(per_dim)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from baselines.alae import build_dense, spread
+from baselines.alae import build_dense, rms_deviation
 from benchmark.losses import squared_error
 from benchmark.networks import BatchNorm1d, BatchNorm2d
 
@@ -98,7 +98,7 @@ def test_an_undecided_discriminator_is_at_the_equilibrium():
         method.discriminator[-1].weight.zero_()
     logs = method.update(Stream(), handle(method), 0)
     assert logs["discriminator"].item() == pytest.approx(2 * math.log(2))
-    assert logs["fooled"].item() == pytest.approx(math.log(2))
+    assert logs["adv_loss"].item() == pytest.approx(math.log(2))
     assert logs["r1"] == 0
 
 
@@ -125,7 +125,7 @@ def test_each_network_has_one_adam_for_all_its_steps():
     assert {(s.lr, s.betas) for s in specs.values()} == {(2e-4, (0.0, 0.99))}
     method.update(Stream(), opt, 0)
     assert opt.steps == {"E": 2, "G": 2, "F": 1, "D": 1}
-    assert (method.ema_decay, method.averaged) == (0.991, ())
+    assert (method.ema_decay, method.ema_modules) == (0.991, ())
 
 
 def test_discriminator_step_leaves_generated_images_detached():
@@ -164,8 +164,8 @@ def test_decoder_s_averages_see_generated_images_and_reconstructions_once_each()
 
 
 def test_spread_is_zero_for_a_point():
-    assert spread(torch.ones(5, 3)) == 0
-    assert spread(2 * torch.randn(10_000, 3)).item() == pytest.approx(2, abs=0.05)
+    assert rms_deviation(torch.ones(5, 3)) == 0
+    assert rms_deviation(2 * torch.randn(10_000, 3)).item() == pytest.approx(2, abs=0.05)
 
 
 def test_latent_steps_bring_latents_back():
@@ -178,8 +178,8 @@ def test_latent_steps_bring_latents_back():
 def test_health_tells_a_collapsed_mapping_and_a_lost_latent():
     method, x = build("alae").eval(), images(64)
     with torch.no_grad():
-        assert method.health(x)["std_w"] > 0.1
+        assert method.diagnostics(x)["std_w"] > 0.1
         method.mapping[-1].weight.mul_(1e-3)
-        assert method.health(x)["std_w"] < 1e-2
+        assert method.diagnostics(x)["std_w"] < 1e-2
         method.encode = lambda y: torch.zeros(len(y), M)
-        assert method.health(x)["latent_loss_share"].item() == pytest.approx(1, abs=0.2)
+        assert method.diagnostics(x)["latent_loss_share"].item() == pytest.approx(1, abs=0.2)

@@ -193,7 +193,7 @@ def test_active_dimensions_are_counted_from_a_tenth_on():
     method = build("mask-aae")
     set_mask(method, 0.0, 0.1, 0.11, 5.0)  # a = 0, 0.095, 0.104, 0.99
     a = method.mask.values().detach()
-    figures = method.health(images())
+    figures = method.diagnostics(images())
     assert figures["active_dims_mask"] == 2
     torch.testing.assert_close(figures["soft_mask"], (a * (1 - a)).sum())
     assert method.update(Stream(), handle(method), 0)["active_dims_mask"] == 2

@@ -8,10 +8,10 @@ import torch
 from torch.nn.functional import cosine_similarity, leaky_relu
 
 from baselines.pioneer import PixelNorm, sphere_kl, to_unit_range
-from benchmark.checkpoint import export_weights, import_weights
 from benchmark.losses import squared_error
 from benchmark.method import Budget
 from benchmark.networks import BatchNorm1d, BatchNorm2d
+from benchmark.training.checkpoint import export_weights, import_weights
 
 from ..model_tools import M, Spy, Stream, build, handle, images
 
@@ -122,7 +122,7 @@ def test_rates_betas_and_average():
     assert set(specs["encoder"].parameters) == set(method.encoder.parameters())
     assert set(specs["generator"].parameters) == set(method.decoder.parameters())
     assert {(s.lr, s.betas) for s in specs.values()} == {(5e-5, (0.0, 0.99))}
-    assert (method.ema_decay, method.averaged) == (0.999, ("decoder",))
+    assert (method.ema_decay, method.ema_modules) == (0.999, ("decoder",))
 
 
 def test_image_weight_rises_after_a_tenth_of_the_budget():
@@ -182,7 +182,7 @@ def test_generator_steps_bring_latents_back_through_a_fixed_encoder():
 def test_health_measures_both_games():
     method, x = build("pioneer").eval(), images(64)
     with torch.no_grad():
-        figures = method.health(x)
+        figures = method.diagnostics(x)
         torch.testing.assert_close(figures["kl_real_above_floor"], sphere_kl(method.encode(x)) - method.kl_floor)
     assert figures["kl_fake_above_floor"] > 0
     assert 0 < figures["latent"] < 2

@@ -238,7 +238,7 @@ def test_health_names_both_scales_and_counts_what_both_stages_use():
         method.second.encoder.out[0].weight.zero_()
         method.second.encoder.out[0].bias[:2] = 1.0  # two means at 1; deviations that softplus makes 1 up to the 1e-6
         method.second.encoder.out[0].bias[M:] = math.log(math.e - 1)
-        figures = method.health(images())
+        figures = method.diagnostics(images())
     assert figures["gamma_x"] == figures["gamma_z"] == 1
     assert figures["second_active_dims_kl"] == 2
     assert figures["second_kl"].item() == pytest.approx(1.0, abs=1e-4)

@@ -161,6 +161,6 @@ def test_health_counts_the_coordinates_that_carry_information():
         last.weight[: 2 * M] = 0
         last.bias[:M] = torch.tensor([2.0, 0.0, 1.0, 0.0])  # means
         last.bias[M : 2 * M] = torch.tensor(1.0).expm1().log()  # softplus of it is 1
-        figures = method.health(x)
+        figures = method.diagnostics(x)
     assert figures["active_dims_kl"] == 2
     assert figures["kl"].item() == pytest.approx(2.5, abs=0.2)

@@ -197,8 +197,8 @@ def test_weights_survive_a_ratio_of_any_size():
 def test_health_tells_how_many_proposals_count():
     method, x = build("vae-iop").eval(), images(50)
     with torch.no_grad():
-        flat = with_ratio(method, torch.zeros(M), bias=2.0).health(x)
-        tilted = with_ratio(method, torch.tensor([1.0, 0, 0, 0])).health(x)
+        flat = with_ratio(method, torch.zeros(M), bias=2.0).diagnostics(x)
+        tilted = with_ratio(method, torch.tensor([1.0, 0, 0, 0])).diagnostics(x)
         kl = gaussian_kl(*method.posterior(x))
     assert flat["effective_proposals"].item() == pytest.approx(25_000, rel=1e-3)
     assert flat["effective_share"].item() == pytest.approx(1, rel=1e-3)

@@ -164,7 +164,7 @@ def test_health_of_a_prior_that_is_the_posterior():
     method = vamp(4)
     with torch.no_grad():
         method.encoder[-1].weight.zero_()  # every image has the same posterior
-        figures = method.health(images(250))
+        figures = method.diagnostics(images(250))
     assert figures["kl"].abs() < 1e-5
     assert figures["active_dims_kl"] == 0
     assert figures["pseudo_inputs_used"].item() == pytest.approx(4, rel=1e-4)
@@ -175,7 +175,7 @@ def test_health_tells_how_much_of_the_pseudo_inputs_is_clipped():
     with torch.no_grad():
         method.pseudo_inputs.images[0] = -0.1
         method.pseudo_inputs.images[1, :, :4] = 1.1
-        assert method.health(images(5))["clipped_share"].item() == pytest.approx(3 / 8)
+        assert method.diagnostics(images(5))["clipped_share"].item() == pytest.approx(3 / 8)
 
 
 def test_health_of_images_that_are_one_pseudo_input_of_four():
@@ -184,7 +184,7 @@ def test_health_of_images_that_are_one_pseudo_input_of_four():
         method.encoder[-1].weight[:M] *= 10
         method.encoder[-1].weight[M:] = 0
         method.encoder[-1].bias[M:] = -20.0  # components do not overlap
-        figures = method.health(method.pseudo_inputs()[:1].expand(250, -1, -1, -1))
+        figures = method.diagnostics(method.pseudo_inputs()[:1].expand(250, -1, -1, -1))
     assert figures["kl"].item() == pytest.approx(math.log(4), rel=1e-3)
     assert figures["active_dims_kl"] == M
     assert figures["pseudo_inputs_used"].item() == pytest.approx(1, rel=1e-3)

@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from baselines.vq_vae import VQVAE, VQVAEConfig, perplexity, vectors
-from benchmark.batches import Batches
+from benchmark.data.batches import Batches
 from benchmark.method import Budget, Fit
 from benchmark.networks import BatchNorm2d
 from tests.model_tools import M, Spy, Stream, build, handle, images, phase_of
@@ -267,7 +267,7 @@ def test_evaluation_leaves_the_codebook_alone():
     before = book(method)
     with torch.no_grad():
         method.reconstruct(images())
-        method.health(images())
+        method.diagnostics(images())
         method.sample(3)
     assert same(before, book(method))
 
@@ -290,7 +290,7 @@ def test_owners_learning_rates_and_betas():
     assert (ae.lr, ae.betas, prior.lr, prior.betas) == (2e-4, (0.9, 0.999), 3e-4, (0.9, 0.999))
     config = VQVAEConfig()
     assert (config.codes, config.commitment, config.decay) == (512, 0.25, 0.99)
-    assert VQVAE.tries == {"commitment": (0.1, 0.25, 1.0)}
+    assert VQVAE.tuning_grid == {"commitment": (0.1, 0.25, 1.0)}
 
 
 def test_each_phase_steps_its_own_networks():
@@ -368,7 +368,7 @@ def test_prior_draws_grids_in_raster_order_and_embeds_them():
 def test_health_counts_codes_and_measures_the_prior():
     method, x = model().eval(), images(20)
     method.place(torch.ones(16, dtype=torch.bool), vectors(method.encoder(x)), 1.0)
-    figures, grid = method.health(x), method.indices(x)
+    figures, grid = method.diagnostics(x), method.indices(x)
     share = grid.flatten().bincount(minlength=16) / grid.numel()
     assert figures["used_codes"] == len(grid.unique()) > 1
     torch.testing.assert_close(figures["perplexity"], torch.prod(share**-share))

@@ -23,7 +23,7 @@ def test_an_undecided_discriminator_loses_two_log_two():
         method.discriminator[-1].weight.zero_()
     losses = method.update(Stream(), handle(method), 0)
     assert losses["discriminator"].item() == pytest.approx(2 * math.log(2))
-    assert losses["fooled"].item() == pytest.approx(math.log(2))
+    assert losses["adv_loss"].item() == pytest.approx(math.log(2))
 
 
 def test_discriminator_calls_the_prior_real_and_codes_fake():

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmark.core.errors import FlexbenchError
 from benchmark.data import open_dataset
 from benchmark.data.folder import square
-from benchmark.errors import FlexbenchError
 
 
 def save_images(folder: Path, count: int, mode: str = "RGB", seed: int = 0) -> list[Path]:

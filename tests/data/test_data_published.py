@@ -12,8 +12,8 @@ import pytest
 import torchvision
 from PIL import Image
 
+from benchmark.core.errors import FlexbenchError
 from benchmark.data import dataset_info, open_dataset
-from benchmark.errors import FlexbenchError
 
 IDX_NAMES = [f"{part}-{kind}" for part in ("train", "t10k") for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
 

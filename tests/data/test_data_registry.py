@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from benchmark.core.errors import FlexbenchError
 from benchmark.data import DATASETS, dataset_info, open_dataset
-from benchmark.errors import FlexbenchError
 
 
 def test_import_leaves_torch_alone():

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmark.core.errors import FlexbenchError
 from benchmark.data import DATASETS, Split, open_dataset
 from benchmark.data.source import TEST, TRAIN, VAL, Content, Source, chunked
 from benchmark.data.store import content_hash, open_store
-from benchmark.errors import FlexbenchError
 
 
 class ArraySource(Source):

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.core.errors import FlexbenchError
 from benchmark.data import open_dataset
-from benchmark.errors import FlexbenchError
 from benchmark.evaluation.evaluator import ImageSet, References, generate, score_method, score_validation
 from benchmark.evaluation.features import NetworkSpace
 from benchmark.method import DataSpec
@@ -71,7 +71,7 @@ def test_copies_are_told_from_held_out_images(dataset):
     references = References(dataset, 200, Counting())
     scores = {score.family: score for score in references.floor()}
     for kind in ("pms", "ims"):
-        held_out, copies = scores[f"{kind}_share_val"], scores[f"{kind}_share_copy"]
+        held_out, copies = scores[f"{kind}_ratio_val"], scores[f"{kind}_ratio_copy"]
         assert copies.value == 1 > held_out.value + 3 * held_out.se
         assert scores[f"{kind}_copy_all"].value < 0.5 * scores[f"{kind}_val_all"].value
         assert scores[f"{kind}_copy_tr"].value > 2 * scores[f"{kind}_copy_all"].value
@@ -89,7 +89,7 @@ def test_a_small_evaluation_does_not_search_all_training_images(dataset, model):
     space = Counting()
     scores = score_method(model, References(dataset, 40, space), 0)
     assert max(space.embedded) == 40
-    assert {score.family for score in scores}.isdisjoint({"pms_gen_all", "ims_share_gen", "pms_val_all"})
+    assert {score.family for score in scores}.isdisjoint({"pms_gen_all", "ims_ratio_gen", "pms_val_all"})
 
 
 def test_fewer_validation_images_than_generated_ones(dataset, model):

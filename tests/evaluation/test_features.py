@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.errors import FlexbenchError
+from benchmark.core.errors import FlexbenchError
 from benchmark.evaluation import features
 from benchmark.evaluation.features import FEATURE_SPACES, cached_features, download_inception, feature_space
 

@@ -3,7 +3,7 @@ import pytest
 import scipy
 from scipy.linalg import sqrtm
 
-from benchmark.errors import FlexbenchError
+from benchmark.core.errors import FlexbenchError
 from benchmark.evaluation.frechet import Gaussian, fit_gaussian, frechet_distance
 
 

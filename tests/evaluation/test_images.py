@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmark.errors import FlexbenchError
+from benchmark.core.errors import FlexbenchError
 from benchmark.evaluation.images import save_grid, to_uint8
 
 

@@ -4,7 +4,7 @@ import os
 import numpy as np
 import pytest
 
-from benchmark.errors import FlexbenchError
+from benchmark.core.errors import FlexbenchError
 from benchmark.evaluation import memorization
 from benchmark.evaluation.memorization import (
     Neighbours,
@@ -13,7 +13,7 @@ from benchmark.evaluation.memorization import (
     mean_and_error,
     nearest,
     nearest_in_parts,
-    train_share,
+    train_ratio,
 )
 
 
@@ -103,7 +103,7 @@ def test_of_images_from_the_same_source_the_share_is_that_of_the_training_images
         for _ in range(60):
             train, test = rng.normal(size=(300, 6)), rng.normal(size=(100, 6))
             queries = scale * rng.normal(size=(400, 6))
-            share, se = train_share(nearest(queries, train), nearest(queries, test))
+            share, se = train_ratio(nearest(queries, train), nearest(queries, test))
             z.append((share - 0.75) / se)
     assert np.std(z[:60]) == pytest.approx(1, abs=0.3)
     assert np.mean(np.abs(z) > 3) < 0.05
@@ -114,9 +114,9 @@ def test_of_images_from_the_same_source_the_share_is_that_of_the_training_images
 def test_copies_are_nearest_to_training_images(rng):
     train, test = rng.normal(size=(300, 6)), rng.normal(size=(300, 6))
     copies = train[:100] + 0.01 * rng.normal(size=(100, 6))
-    assert train_share(nearest(copies, train), nearest(copies, test))[0] == 1
+    assert train_ratio(nearest(copies, train), nearest(copies, test))[0] == 1
     tie = Neighbours(np.zeros(2), np.arange(2))
-    assert train_share(tie, tie)[0] == 0
+    assert train_ratio(tie, tie)[0] == 0
 
 
 def test_mistakes_are_named():

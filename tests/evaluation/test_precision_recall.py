@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from sklearn.cluster import MiniBatchKMeans
 
-from benchmark.errors import FlexbenchError
+from benchmark.core.errors import FlexbenchError
+from benchmark.core.seeding import derive
 from benchmark.evaluation import precision_recall as module
 from benchmark.evaluation.precision_recall import PRD, precision_recall
-from benchmark.seeding import derive
 
 
 def modes(seed, n, count, d=100):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterable
 
-from ...errors import FlexbenchError, unknown
+from ...core.errors import FlexbenchError, unknown
 from .plot import FORMATS, Plot, Query, rendered, save
 
 FIGURES = {  # name -> module:function of this package

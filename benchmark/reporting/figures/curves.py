@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ...errors import FlexbenchError
-from ...evaluation.metrics import METRICS
-from ...files import read_jsonl
+from ...core.errors import FlexbenchError
+from ...core.files import read_jsonl
+from ...metrics import METRICS
 from .. import tables
 from . import labels, style
 from .plot import Plot, Query
@@ -93,7 +93,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     if len(scored):
         panels[-1].set_title("Generation score (lower is better)")
         finish.append(_scores(panels[-1], scored))
-    style.settle_layout(figure)
+    style.freeze_layout(figure)
     for place_names in finish:
         place_names()
     return figure

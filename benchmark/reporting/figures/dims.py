@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ...evaluation.metrics import METRICS, Metric
-from ...schema import LAST
+from ...jobs.results import LAST
+from ...metrics import METRICS, Metric
 from .. import tables
 from ..selection import ordered
 from . import labels, style
@@ -71,7 +71,7 @@ def draw(frame: pd.DataFrame) -> Figure:
         _panel(axes, dataset, family, frame[(frame.dataset == dataset) & (frame.score == family)])
         for axes, (dataset, family) in zip(panels, pairs, strict=True)
     ]
-    style.settle_layout(figure)
+    style.freeze_layout(figure)
     for place_names in finish:
         place_names()
     return figure

@@ -127,7 +127,7 @@ def label_ends(
 
     def finish() -> None:
         inside = axes.transAxes.inverted().transform(axes.transData.transform(ends)).clip(0, 1)
-        heights = spread(inside[:, 1], size * 1.25 * axes.figure.dpi / 72 / axes.bbox.height, 0, 1)
+        heights = keep_apart(inside[:, 1], size * 1.25 * axes.figure.dpi / 72 / axes.bbox.height, 0, 1)
         for (text, markers), end, height in zip(drawn, inside, heights, strict=True):
             text.xy = tuple(end)
             text.set_position((1, height))
@@ -154,7 +154,7 @@ def _end_label(axes: Axes, text: str, look: dict[str, Any], size: float) -> tupl
     return written, markers
 
 
-def spread(positions: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
+def keep_apart(positions: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
     """Positions [n] moved as little as possible (least squares) so that neighbours are at least `gap` apart.
 
     They stay between `low` and `high`, unless so many do not fit: then they go on beyond `high`.

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ...evaluation.metrics import METRICS
+from ...metrics import METRICS
 from .. import selection, tables
 from . import labels, style
 from .plot import Plot, Query
@@ -67,7 +67,7 @@ def draw(frame: pd.DataFrame) -> Figure:
     for axes, (title, part) in zip(panels, parts.items(), strict=True):
         axes.set_title(title)
         _panel(axes, part)
-    style.settle_layout(figure)
+    style.freeze_layout(figure)
     for axes, part in zip(panels, parts.values(), strict=True):
         _name(axes, part)
     return figure

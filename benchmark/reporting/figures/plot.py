@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import FlexbenchError, unknown
-from ...files import atomic_write, ensure_dir
+from ...core.errors import FlexbenchError, unknown
+from ...core.files import atomic_write, ensure_dir
 from . import style
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class Query:
     @cached_property
     def results(self) -> pd.DataFrame:
         """All scores of the models asked for, with the `folder` of each job; FlexbenchError for a model without any."""
-        from ..collect import results
+        from ...jobs.results import results
         from ..tables import NOTHING
 
         rows = results(self.out, folders=True)

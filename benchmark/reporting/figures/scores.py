@@ -8,10 +8,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from ...core.errors import FlexbenchError
 from ...data.info import DatasetInfo, dataset_info
-from ...errors import FlexbenchError
-from ...evaluation.metrics import Metric
-from ...schema import LAST
+from ...jobs.results import LAST
+from ...metrics import Metric
 from .. import tables
 
 

@@ -84,7 +84,7 @@ def panels(count: int, columns: int, width: float, height: float) -> tuple[Figur
     return figure, axes[:count]
 
 
-def settle_layout(figure: Figure) -> None:
+def freeze_layout(figure: Figure) -> None:
     """Lay out what is there, for good: names that depend on it are placed afterwards."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")

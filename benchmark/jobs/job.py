@@ -1,0 +1,209 @@
+"""One job on disk: its folder, its state, the rows it leaves. The folder is the source of truth. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..core.errors import FlexbenchError
+from ..core.files import append_jsonl, ensure_dir, locked, read_json, read_jsonl, write_json
+from ..metrics import PROTOCOL
+from .config import JobConfig
+
+LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """What is scored. Not part of a job's hash: a trained model can be scored again without training."""
+
+    space: str  # feature space
+    images: int  # of each kind; fewer where the dataset has fewer
+    scores: str = "all"  # or "validation": the distance to held-out training images alone, to choose settings by
+
+    @property
+    def key(self) -> str:
+        """How `done` names it; a new protocol makes every job be scored again, not trained again."""
+        part = "" if self.scores == "all" else f"/{self.scores}"
+        return f"{self.space}/{self.images}{part}/protocol-{PROTOCOL}"
+
+    @property
+    def within(self) -> set[str]:
+        """Keys of the evaluations that hold these scores: itself, and the whole of it."""
+        return {self.key, replace(self, scores="all").key}
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A cell of the grid and its folder."""
+
+    config: JobConfig
+    folder: Path
+
+    @classmethod
+    def place(cls, config: JobConfig, dataset_slug: str, out: Path) -> Job:
+        """The job's folder: runs/<dataset>/<model>/<m>-s<seed>-<hash>."""
+        name = f"{config.latent_dim}-s{config.seed}-{config.hash}"
+        return cls(config, out / "runs" / dataset_slug / config.model / name)
+
+    @classmethod
+    def open(cls, folder: Path) -> Job:
+        """A job that is on disk; FlexbenchError if the folder is none."""
+        if not (folder / "config.json").is_file():
+            raise FlexbenchError(f"'{folder}' is not a run: it has no config.json. See 'flexbench ls runs'.")
+        try:
+            return cls(JobConfig.from_json(read_json(folder / "config.json")), folder)
+        except (ValueError, OSError) as error:
+            raise FlexbenchError(f"'{folder / 'config.json'}' cannot be read: {error}") from error
+
+    @property
+    def label(self) -> str:
+        """How people call it: 'vae on mnist, m=32, seed 0'."""
+        c = self.config
+        return f"{c.model} on {c.dataset}, m={c.latent_dim}, seed {c.seed}"
+
+    def create(self) -> None:
+        """Write config.json, once."""
+        ensure_dir(self.folder)
+        if not (self.folder / "config.json").exists():
+            write_json(self.folder / "config.json", self.config.to_json())
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """Where and with what each process that worked on the job ran, oldest first."""
+        return read_json(self.folder / "provenance.json", {"sessions": []})["sessions"]
+
+    def begin_session(self, provenance: dict[str, Any]) -> None:
+        """Record a further session."""
+        write_json(self.folder / "provenance.json", {"sessions": [*self.sessions, provenance]})
+
+    @property
+    def begun(self) -> bool:
+        """Some training is on disk."""
+        return self.trained or any((self.folder / "checkpoint").glob("*.pt"))
+
+    # -- state, derived from what is there -----------------------------------------------------------------------
+
+    @property
+    def trained(self) -> bool:
+        """Training is over and the weights are there."""
+        return (self.folder / "training.json").exists()
+
+    def done(self, evaluation: EvaluationConfig | None = None) -> bool:
+        """Trained and scored in this way; without one, in any way."""
+        evaluations = read_json(self.folder / "done", {}).get("evaluations", [])
+        return bool(evaluation.within & set(evaluations)) if evaluation else bool(evaluations)
+
+    @property
+    def failure(self) -> str | None:
+        """Why it failed, or None."""
+        return read_json(self.folder / "failed", {}).get("reason")
+
+    def state(self, evaluation: EvaluationConfig | None = None) -> str:
+        """done | failed | to score | to resume | new; done is meant as in `done`."""
+        if self.done(evaluation):
+            return "done"
+        if self.failure:
+            return "failed"
+        if self.trained:
+            return "to score"
+        return "to resume" if self.begun else "new"
+
+    def detail(self, evaluation: EvaluationConfig) -> str:
+        """What more there is to say of the state."""
+        state = self.state(evaluation)
+        if state == "failed":
+            return f"{self.failure} (train again with --retry-failed)"
+        if state == "to resume":
+            phase, step, _ = max((self.folder / "checkpoint").glob("*-*-*.pt")).stem.split("-")
+            return f"phase {int(phase) + 1}, step {int(step):,} of {self.config.train.steps:,}"
+        return ""
+
+    @property
+    def diagnostics(self) -> dict[str, float]:
+        """Whether the trained model is sound, see `evaluation.diagnostics`; empty before the model is scored."""
+        old = read_json(self.folder / "health.json", {})  # its name before version 0.1.0
+        return read_json(self.folder / "diagnostics.json", old)
+
+    @property
+    def last_losses(self) -> dict[str, float]:
+        """The last row of the training log, all phases together: name of the loss -> its mean over the last steps."""
+        rows = {row["phase"]: row for row in read_jsonl(self.folder / "train.jsonl")}
+        return {k.removeprefix("loss/"): v for row in rows.values() for k, v in row.items() if k.startswith("loss/")}
+
+    # -- changes of state ----------------------------------------------------------------------------------------
+
+    def record(self, rows: list[dict[str, Any]]) -> None:
+        """Append scores."""
+        append_jsonl(self.folder / "metrics.jsonl", rows)
+
+    def finish(self, evaluation: EvaluationConfig) -> None:
+        """Drop the checkpoints and mark this evaluation as done: the marker is the last thing written."""
+        shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
+        before = read_json(self.folder / "done", {}).get("evaluations", [])
+        write_json(self.folder / "done", {"evaluations": sorted({*before, evaluation.key})})
+
+    def fail(self, reason: str) -> None:
+        """Mark as failed; it is not run again unless asked for."""
+        write_json(self.folder / "failed", {"reason": reason})
+
+    def clear_failure(self) -> None:
+        """Drop the mark of a failure."""
+        (self.folder / "failed").unlink(missing_ok=True)
+
+    def delete(self) -> None:
+        """Remove everything of the run but its lock; FlexbenchError if another process is at work on it."""
+        with self.lock(self._refuse):
+            for path in self.folder.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path)
+                elif path.name != LOCK:
+                    path.unlink()
+
+    def _refuse(self) -> None:
+        raise FlexbenchError(f"{self.label}: another process is at work on '{self.folder}'. Wait for it or stop it.")
+
+    @property
+    def cost(self) -> dict[str, Any]:
+        """What training cost, for the result rows."""
+        training = read_json(self.folder / "training.json")
+        return cost_of(training["phases"], training["parameters"])
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Its scores; where a crash made a score be written twice, the later one."""
+        rows = read_jsonl(self.folder / "metrics.jsonl")
+        return list({(r["metric"], r["n_images"], r["step"], r["protocol"]): r for r in rows}.values())
+
+    @contextlib.contextmanager
+    def lock(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
+        """Hold the job against other processes, see `files.locked`."""
+        with locked(ensure_dir(self.folder) / LOCK, waiting):
+            yield
+
+
+def cost_of(phases: list[dict[str, Any]], parameters: int) -> dict[str, Any]:
+    """The part of a result row that says what training cost, from the accounts of its phases."""
+    return {
+        "images_seen": sum(p["images"] for p in phases),
+        "optimizer_steps": sum(sum(p.get("optimizer_steps", {}).values()) for p in phases),
+        "train_seconds": round(sum(p["seconds"] for p in phases), 3),
+        "parameters": parameters,
+        "train_flops": float(sum(p.get("flops_per_step", 0) * p.get("steps", 0) for p in phases)),
+    }
+
+
+def find_jobs(out: Path) -> list[Job]:
+    """Every job under an output root, in the order of their folders; what cannot be read is left out with a warning."""
+    found = []
+    for path in sorted(out.glob("runs/*/*/*/config.json")):
+        try:
+            found.append(Job.open(path.parent))
+        except FlexbenchError as error:
+            warnings.warn(f"'{path.parent}' is left out: {error}", stacklevel=2)
+    return found

@@ -1,0 +1,1 @@
+"""Train one job: the loop, the EMA of the weights, checkpoints, and loading a trained model."""
