@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,9 +11,10 @@ from typing import Any
 
 import click
 
+from benchmark.core.click_options import options_of
 from benchmark.core.errors import FlexbenchError, unknown
-from benchmark.metrics import DEFAULT_SPACE
 from benchmark.reporting.figures import FIGURES, FORMATS
+from benchmark.running.options import RunOptions
 
 TABLES = ("1", "2", "3", "4", "cost")
 STYLES = ("md", "csv", "latex", "html")
@@ -33,18 +33,6 @@ class Main(click.Group):
             raise refusal from error
 
 
-def numbers(text: str) -> tuple[int, ...]:
-    """'0-2,7' -> (0, 1, 2, 7)."""
-    found: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"(\d{1,9})(?:-(\d{1,9}))?", part.strip())
-        span = range(int(match[1]), int(match[2] or match[1]) + 1) if match else ()
-        if not 0 < len(span) <= 10_000:
-            raise FlexbenchError(f"'{text}' is not a list of numbers such as 0,1,2 or 0-4.")
-        found += span
-    return tuple(dict.fromkeys(found))
-
-
 def words(text: str, valid: Sequence[str], kind: str) -> list[str]:
     """'md,csv' -> ['md', 'csv'], each of them one of `valid`."""
     found = list(dict.fromkeys(filter(None, (word.strip() for word in text.split(",")))))
@@ -54,8 +42,8 @@ def words(text: str, valid: Sequence[str], kind: str) -> list[str]:
     return found
 
 
-def several(*options: Any) -> Any:
-    """Apply several click options to a command."""
+def combined(*options: Any) -> Any:
+    """Return one decorator that adds several options to a command."""
 
     def decorate(command: Any) -> Any:
         for option in reversed(options):
@@ -65,39 +53,27 @@ def several(*options: Any) -> Any:
     return decorate
 
 
-OUT = click.option("--out", type=click.Path(path_type=Path), default="results", show_default=True,
-                   help="Output root: runs, results.csv and the MLflow store.")  # fmt: skip
-DATA_DIR = click.option("--data-dir", type=click.Path(path_type=Path), envvar="FLEXBENCH_DATA_DIR",
-                        help="Folder of the raw dataset files. Default: a folder in your cache.")  # fmt: skip
-IMAGE_SIZE = click.option("--image-size", type=int, help="Side in pixels for folder:PATH datasets. Default: 64.")
-INCLUDE = click.option("--include", multiple=True, metavar="FILE_OR_DIR",
-                       help="Python file (or folder of them) with models of your own. Repeatable.")  # fmt: skip
-DEVICE = click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-SPACE = several(
-    click.option("--features", "space", metavar="SPACE", default=DEFAULT_SPACE, show_default=True,
-                 help="Feature space of the scores, see 'flexbench ls features'; 'inception' gives FID."),
-    click.option("--inception-weights", envvar="FLEXBENCH_INCEPTION", metavar="FILE",
-                 help="inception-2015-12-05.pt, for --features inception."),
+OUT, DATA_DIR, IMAGE_SIZE, INCLUDE, DEVICE = (
+    options_of(RunOptions, [name]) for name in ("out", "data_dir", "image_size", "include", "device")
+)
+SPACE = options_of(RunOptions, ["space", "inception_weights"])
+ROOTS = click.option(
+    "--out", "roots", type=click.Path(path_type=Path), multiple=True, default=[Path("results")], show_default=True,
+    help="Output root to read. Repeatable: several roots are read together. Files are written to the first.",
 )  # fmt: skip
-CHECKPOINT = several(
+CHECKPOINT = combined(
     click.option("--select", "rule", default="last", show_default=True, metavar="RULE",
                  help="Checkpoint: last, best_val or oracle (best on test), where 'run --score-every' scored several."),
     click.option("--budget-by", type=click.Choice(["steps", "flops"]), default="steps", show_default=True,
-                 help="flops: of each model the last scored checkpoint that the cheapest model's compute allows."),
+                 help="flops: each model's last scored checkpoint that the cheapest model's compute allows."),
 )  # fmt: skip
-WHICH = several(
-    click.option("--preset", help="Which preset's results, where there are several."),
-    click.option("--features", "space", help="Which feature space's results, where there are several."),
-    click.option("--images", type=int, help="Which number of scored images, where there are several."),
+WHICH = combined(
+    click.option("--preset", help="Show the results of this preset, where there are several."),
+    click.option("--features", "space", help="Show the results in this feature space, where there are several."),
+    click.option("--images", type=int, help="Show the results on this number of images, where there are several."),
 )
-
-
-GRID = several(
-    click.option("--models", required=True, help="Names and globs, comma-separated, or 'all': vae,\"flexae*\"."),
-    click.option("--datasets", required=True, help="Comma-separated: mnist,celeba,folder:PATH. See 'ls datasets'."),
-    click.option("--latent-dim", metavar="M,...", help="Latent sizes, a grid axis: 32,64,128. Default: the dataset's."),
-    click.option("--seeds", default="0", show_default=True, metavar="N,...", help="A grid axis: 0,1,2 or 0-4."),
-    click.option("--preset", default="cpu", show_default=True, help="Budget: smoke, cpu or paper."),
+GRID = combined(
+    options_of(RunOptions),
     click.option("--steps", type=int, help="Outer steps of every model, instead of the preset's."),
     click.option("--batch-size", type=int, help="Images per batch, instead of the preset's."),
     click.option("--width", type=float, help="Factor on the size of every network, instead of the preset's."),
@@ -106,27 +82,10 @@ GRID = several(
                  help="A setting: train.lr_factor=2, vae.beta=0.5. Repeatable."),
     click.option("--config", "config_file", type=click.Path(path_type=Path),
                  help="YAML file of settings, with sections 'train:' and '<model>:'."),
-    click.option("--images", type=int, help="Images of each kind to score, instead of the preset's."),
-    SPACE,
     click.option("--download-inception", is_flag=True,
                  help="Fetch the Inception weights (96 MB, hash-checked) if they are missing."),
-    OUT,
-    DATA_DIR,
-    IMAGE_SIZE,
-    INCLUDE,
-    DEVICE,
-    click.option("--jobs", type=int, default=1, show_default=True, help="Jobs at once, each in a process of its own."),
-    click.option("--threads", type=int, help="Threads of each job. Default: the processors divided by --jobs."),
-    click.option("--checkpoint-seconds", type=float, default=60.0, show_default=True,
-                 help="Longest time between checkpoints."),
-    click.option("--checkpoint-steps", type=int, help="Steps between checkpoints, beside the time."),
-    click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI",
-                 help="MLflow server or store. Default: SQLite under --out."),
     click.option("--no-tracking", is_flag=True, help="Do not log to MLflow."),
-    click.option("--suite", help="Name of the MLflow experiment. Default: the datasets and the preset."),
     click.option("-n", "--dry-run", is_flag=True, help="Only print the jobs with their state."),
-    click.option("--force", is_flag=True, help="Delete what these jobs left and train anew."),
-    click.option("--retry-failed", is_flag=True, help="Run failed jobs again, from their last checkpoint."),
 )  # fmt: skip
 
 
@@ -143,16 +102,10 @@ def main() -> None:
 
 @main.command()
 @GRID
-@click.option(
-    "--score-every",
-    type=int,
-    metavar="STEPS",
-    help="Score the distances in training too, every so many steps: for curves and 'table --select'.",
-)
 def run(dry_run: bool, **options: Any) -> None:
     """Train and score every model on every dataset, latent size and seed.
 
-    What is done is not done again: the same command skips finished jobs and resumes the others.
+    Finished jobs are not done again. The same command skips them and resumes the others.
 
     \b
     flexbench run --models all --datasets digits --preset smoke
@@ -160,14 +113,14 @@ def run(dry_run: bool, **options: Any) -> None:
     """
     from benchmark.running.runner import expand, run_jobs
 
-    request = as_request(**options)
-    jobs, datasets = expand(request)
-    show_jobs(jobs, request)
+    chosen = run_options(**options)
+    jobs, datasets = expand(chosen)
+    show_jobs(jobs, chosen)
     if dry_run:
         return
-    words = [outcome.word for outcome in run_jobs(jobs, datasets, request)]
+    words = [outcome.word for outcome in run_jobs(jobs, datasets, chosen)]
     click.echo(f"{len(words)} jobs: " + ", ".join(f"{words.count(w)} {w}" for w in dict.fromkeys(words)))
-    click.echo(f"Results: {request.out / 'results.csv'}. Next: flexbench table --out {request.out}")
+    click.echo(f"Results: {chosen.out / 'results.csv'}. Next: flexbench table --out {chosen.out}")
     sys.exit(exit_code(words))
 
 
@@ -176,9 +129,9 @@ def run(dry_run: bool, **options: Any) -> None:
 def tune(dry_run: bool, **options: Any) -> None:
     """Choose each model's open setting by its distance to validation images, from three stated values.
 
-    Models without an open setting are left out. No test image is scored. What is chosen is written to
-    tuned-DATASET-PRESET-mSIZE.yml under --out; the runs are ordinary ones, which 'flexbench run --config' then finds
-    trained. A value is only chosen when all three have been scored or have failed.
+    Models without an open setting are left out. No test image is scored. The choices are written to
+    tuned-DATASET-PRESET-mSIZE.yml under --out. The trials are ordinary runs: 'flexbench run --config' finds them
+    trained. A value is chosen only when all three have been scored or have failed.
 
     \b
     flexbench tune --models all --datasets mnist --preset cpu
@@ -187,52 +140,44 @@ def tune(dry_run: bool, **options: Any) -> None:
     from benchmark.running import tuning
     from benchmark.running.runner import run_jobs
 
-    trials, datasets, request = tuning.plan(as_request(**options))
-    jobs = [job for one in trials for job in one.jobs]
-    show_jobs(jobs, request)
+    trials, datasets, chosen = tuning.plan(run_options(**options))
+    jobs = [job for trial in trials for job in trial.jobs]
+    show_jobs(jobs, chosen)
     if dry_run:
         return
-    words = [outcome.word for outcome in run_jobs(jobs, datasets, request)]
-    choices = tuning.choose(trials, request)
+    words = [outcome.word for outcome in run_jobs(jobs, datasets, chosen)]
+    choices = tuning.choose(trials, chosen)
     click.echo(tuning.to_markdown(choices))
-    for path in tuning.write_settings(choices, request):
+    for path in tuning.write_settings(choices, chosen):
         click.echo(f"Settings: {path}. Next: flexbench run with --config {path}", err=True)
     sys.exit(exit_code(words))
 
 
-def as_request(
-    latent_dim: str | None, seeds: str, pairs: tuple[str, ...], config_file: Path | None, tracking_uri: str | None,
-    no_tracking: bool, download_inception: bool, **options: Any,
-) -> Any:  # fmt: skip
-    """The runner's request for the options of a grid; the others have the names of its fields."""
+def run_options(
+    pairs: tuple[str, ...], config_file: Path | None, no_tracking: bool, download_inception: bool, **options: Any
+) -> RunOptions:
+    """Build the run options: settings are parsed, and all other options have the names of the fields."""
     from benchmark.jobs.config import Overrides
-    from benchmark.running.runner import Request
 
     if download_inception:
         from benchmark.evaluation.features import download_inception as fetch
 
         click.echo(f"Inception weights: {fetch()}", err=True)
-
     budget = {name: options.pop(name) for name in ("steps", "batch_size", "width", "precision")}
-    return Request(
-        latent_dims=numbers(latent_dim) if latent_dim else (),
-        seeds=numbers(seeds),
-        overrides=Overrides.parse(pairs, config_file, **budget),
-        tracking_uri=None if no_tracking else tracking_uri or "local",
-        **options,
-    )
+    if no_tracking:
+        options["tracking_uri"] = None
+    return RunOptions(overrides=Overrides.parse(pairs, config_file, **budget), **options)
 
 
-def show_jobs(jobs: list[Any], request: Any) -> None:
-    """One line per job: state, what it is, details."""
+def show_jobs(jobs: list[Any], options: RunOptions) -> None:
+    """Print one line per job: its state, its name, details."""
     from benchmark.core.device import choose_device
     from benchmark.running.runner import plan
 
-    spaces = dict.fromkeys(request.evaluation(job.config.dataset).space for job in jobs)
-    click.echo(f"{len(jobs)} jobs under {request.out / 'runs'}, on {choose_device(request.device)}, "
+    spaces = dict.fromkeys(options.evaluation(job.config.dataset).space for job in jobs)
+    click.echo(f"{len(jobs)} jobs under {options.out / 'runs'}, on {choose_device(options.device)}, "
                f"scored in {', '.join(spaces)}:")  # fmt: skip
-    for job in jobs:
-        state, detail = plan(job, request)
+    for job, state, detail in plan(jobs, options):
         click.echo(f"  {state:<10} {job.label}" + (f": {detail}" if detail else ""))
 
 
@@ -246,13 +191,15 @@ def exit_code(words: list[str]) -> int:
 
 @main.command()
 @click.argument("name", metavar="[1|2|3|4|cost|all]", type=click.Choice([*TABLES, "all"]), default="all")
-@OUT
+@ROOTS
 @click.option("--format", "styles", default="md", show_default=True, metavar="STYLE,...",
               help="md, csv, latex or html; several of them are written to files in OUT/tables.")  # fmt: skip
 @WHICH
 @CHECKPOINT
 @click.option("--published", is_flag=True, help="Below tables 1 and 2, how their order agrees with the paper's.")
-def table(name: str, out: Path, styles: str, rule: str, budget_by: str, published: bool, **which: Any) -> None:
+def table(
+    name: str, roots: tuple[Path, ...], styles: str, rule: str, budget_by: str, published: bool, **which: Any
+) -> None:
     """Make the paper's tables of what has run.
 
     1 Frechet distances, 2 precision/recall, 3 distances against latent size, 4 memorisation, and what training cost.
@@ -263,13 +210,11 @@ def table(name: str, out: Path, styles: str, rule: str, budget_by: str, publishe
     flexbench table all --format md,csv,latex,html
     flexbench table 1 --published
     """
-    from benchmark.jobs.results import results, write_results
+    from benchmark.jobs.results import read_results
     from benchmark.reporting import formats, paper
     from benchmark.reporting.tables import make_several
 
     wanted = words(styles, STYLES, "format")
-    if not out.is_dir():
-        raise FlexbenchError(f"there is no folder '{out}'. Run something first, or give --out.")
     if published and (wanted != ["md"] or name not in ("1", "2", "all")):
         raise FlexbenchError("--published goes with tables 1 and 2, in Markdown: flexbench table 1 --published.")
     if (budget_by == "flops" or published) and rule != "last":
@@ -277,23 +222,22 @@ def table(name: str, out: Path, styles: str, rule: str, budget_by: str, publishe
     if budget_by == "flops" and published:
         raise FlexbenchError("--published compares last checkpoints: it does not go with --budget-by flops.")
     rule = budget_by if budget_by == "flops" else rule
-    frame = results(out)
-    path = write_results(out, frame)
+    frame = read_results(roots)
     tables = make_several(frame, TABLES if name == "all" else [name], rule=rule, **which)
     if len(wanted) > 1:
-        for file in formats.write(tables, wanted, out / "tables"):
+        for file in formats.write(tables, wanted, roots[0] / "tables"):
             click.echo(file)
     else:
         for number, made in tables.items():
             click.echo(formats.to_text(made, *wanted))
             if published and number in ("1", "2"):
                 click.echo(paper.to_markdown(paper.compare(frame, int(number), **which)))
-    click.echo(f"All scores: {path}", err=True)
+    click.echo(f"All scores: {', '.join(str(root / 'results.csv') for root in roots)}", err=True)
 
 
 @main.command()
 @click.argument("names", nargs=-1, metavar=f"[{'|'.join(FIGURES)}|all]...", type=click.Choice([*FIGURES, "all"]))
-@OUT
+@ROOTS
 @click.option("--format", "formats", default=",".join(FORMATS), show_default=True, metavar="FORMAT,...",
               help="Of the pictures; the data behind each are always written as CSV.")  # fmt: skip
 @click.option("--models", help="Names and globs, comma-separated. Default: all that have results.")
@@ -301,7 +245,7 @@ def table(name: str, out: Path, styles: str, rule: str, budget_by: str, publishe
 @DATA_DIR
 @INCLUDE
 @DEVICE
-def figure(names: tuple[str, ...], out: Path, formats: str, device: str, **options: Any) -> None:
+def figure(names: tuple[str, ...], roots: tuple[Path, ...], formats: str, device: str, **options: Any) -> None:
     """Draw figures of what has run into OUT/figures. With 'all', the default, those that can be made.
 
     2 prior and codes in training on synthetic-r5, 3 latent spaces of synthetic-mog (runs the models), 4
@@ -317,20 +261,20 @@ def figure(names: tuple[str, ...], out: Path, formats: str, device: str, **optio
 
     wanted = words(formats, FORMATS, "format")
     everything = not names or "all" in names
-    query = Query(out, device=device, **options)
+    query = Query(roots[0], device=device, **options)
     plots, reasons = make_several(FIGURES, query) if everything else ([p for n in names for p in make(n, query)], {})
     for name, reason in reasons.items():
         click.echo(f"figure {name} is left out: {reason}", err=True)
     for plot in plots:
-        for path in save(plot, out / "figures", wanted):
+        for path in save(plot, roots[0] / "figures", wanted):
             click.echo(path)
 
 
 @main.command()
-@OUT
+@ROOTS
 @click.option("--to", type=click.Path(path_type=Path), help="The file to write. Default: report.html under --out.")
 @WHICH
-def report(**options: Any) -> None:
+def report(roots: tuple[Path, ...], **options: Any) -> None:
     """Write what has run as one HTML page: tables, pictures, diagnostics, where and how it was made. It loads nothing.
 
     \b
@@ -339,7 +283,7 @@ def report(**options: Any) -> None:
     """
     from benchmark.api import report as write
 
-    path = write(**options)
+    path = write(roots[0], **options)
     click.echo(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .core.canonical import canonical
 from .metrics import DEFAULT_SPACE
 
 if TYPE_CHECKING:
@@ -13,34 +15,93 @@ if TYPE_CHECKING:
 
     from .method import Method
     from .reporting.figures import Plot
+    from .running.options import RunOptions
+
+
+Roots = str | Path | Sequence[str | Path]  # one output root, or several that are read together
 
 
 def run(
     models: str | Iterable[str],
     datasets: str | Iterable[str],
     settings: Mapping[str, Any] | None = None,
-    **options: Any,
+    *,
+    latent_dims: Sequence[int] = (),
+    seeds: Sequence[int] = (0,),
+    preset: str = "cpu",
+    images: int | None = None,
+    space: str = DEFAULT_SPACE,
+    inception_weights: str | None = None,
+    out: str | Path = "results",
+    data_dir: str | Path | None = None,
+    image_size: int | None = None,
+    include: Sequence[str | Path] = (),
+    device: str = "auto",
+    jobs: int = 1,
+    threads: int | None = None,
+    tracking_uri: str | None = "local",
+    suite: str | None = None,
+    force: bool = False,
+    retry_failed: bool = False,
+    checkpoint_seconds: float = 60.0,
+    checkpoint_steps: int | None = None,
+    score_every: int | None = None,
 ) -> pd.DataFrame:
     """Train and score every model on every dataset, and return the tidy frame of all results under `out`.
 
-    What is done already is not done again. `settings` are like `--set`: {"train.steps": 500, "vae.beta": 2}.
-    `options` are the fields of `benchmark.runner.Request`: preset, seeds, latent_dims, out, data_dir, device, space,
-    images, jobs, tracking_uri, ... Each job runs in a process of its own.
-    Raises FlexbenchError for bad input, and RuntimeError naming the jobs that did not end well.
-    """
-    from .core.canonical import canonical
-    from .jobs.config import Overrides
-    from .jobs.results import results
-    from .running.runner import Request, expand, run_jobs
+    Finished jobs are not done again. Each job runs in a process of its own.
 
-    models, datasets = (text if isinstance(text, str) else ",".join(text) for text in (models, datasets))
-    pairs = [f"{key}={canonical(value)}" for key, value in (settings or {}).items()]
-    request = Request(models, datasets, overrides=Overrides.parse(pairs), **options)
-    jobs, opened = expand(request)
-    outcomes = run_jobs(jobs, opened, request)
+    Args:
+        models: names and globs, such as "vae,flexae*" or ["vae", "flexae"], or "all".
+        datasets: names, such as "mnist" or "folder:PATH"; see `flexbench ls datasets`.
+        settings: like `--set` on the command line: {"train.steps": 500, "vae.beta": 2}.
+        latent_dims: latent sizes, a grid axis; empty: the default of each dataset.
+        seeds: seeds, a grid axis.
+        preset: the budget: "smoke", "cpu" or "paper".
+        images: images of each kind to score; None: the preset's.
+        space: feature space of the scores; "inception" gives FID.
+        inception_weights: path of inception-2015-12-05.pt, for the space "inception".
+        out: output root.
+        data_dir: folder of the raw dataset files; None: a folder in the user's cache.
+        image_size: side in pixels, for "folder:PATH" datasets.
+        include: Python files, or folders of them, with models, datasets, metrics or feature spaces of your own.
+        device: "auto", "cpu" or "cuda".
+        jobs: jobs at once, 1 to 64.
+        threads: threads of each job; None: the processors divided by `jobs`.
+        tracking_uri: MLflow server or store; "local": SQLite under `out`; None: no tracking.
+        suite: name of the MLflow experiment; None: the datasets and the preset.
+        force: delete the earlier runs of these jobs and train anew.
+        retry_failed: run failed jobs again.
+        checkpoint_seconds: longest time between checkpoints.
+        checkpoint_steps: steps between checkpoints, beside the time.
+        score_every: steps between checkpoints whose Frechet distances are scored; None: only the last.
+
+    Raises FlexbenchError for bad input, and RuntimeError that names the jobs that did not end well.
+    """
+    from .jobs.results import read_results
+    from .running.runner import expand, run_jobs
+
+    chosen = _run_options(dict(locals()))
+    planned, opened = expand(chosen)
+    outcomes = run_jobs(planned, opened, chosen)
     if bad := [f"{o.job.label}: {o.word}" for o in outcomes if o.word != "done"]:
         raise RuntimeError("; ".join(bad))
-    return results(request.out)
+    return read_results(chosen.out)
+
+
+def _run_options(given: dict[str, Any]) -> RunOptions:
+    """The options for the arguments of `run`: all of them have the names of fields but `settings`."""
+    from .jobs.config import Overrides
+    from .running.options import RunOptions
+
+    pairs = [f"{key}={canonical(value)}" for key, value in (given["settings"] or {}).items()]
+    names = {field.name for field in dataclasses.fields(RunOptions)}
+    options = {name: value for name, value in given.items() if name in names}
+    for name in ("models", "datasets"):
+        options[name] = given[name] if isinstance(given[name], str) else ",".join(given[name])
+    for name in ("latent_dims", "seeds", "include"):
+        options[name] = tuple(given[name])
+    return RunOptions(**options, overrides=Overrides.parse(pairs))
 
 
 def load(run_dir: str | Path, device: Any = "cpu", include: Iterable[str] = ()) -> Method:
@@ -105,30 +166,68 @@ def is_run(source: Any) -> bool:
     return isinstance(source, (str, Path)) and all((Path(source) / n).is_file() for n in ("config.json", "train.jsonl"))
 
 
-def table(number: int = 1, out: str | Path = "results", **options: Any) -> pd.DataFrame:
-    """One of the paper's tables (1 to 4) from what is on disk under `out`. Options as of `reporting.tables.make`."""
-    from .jobs.results import results
+def table(
+    number: int = 1, out: Roots = "results", *, preset: str | None = None, space: str | None = None,
+    images: int | None = None, rule: str = "last",
+) -> pd.DataFrame:  # fmt: skip
+    """Return one of the paper's tables of what is on disk: means, a row per model.
+
+    Args:
+        number: 1 Frechet distances, 2 precision and recall, 3 distances against latent size, 4 memorisation.
+        out: the output root, or several that are read together.
+        preset, space, images: which results, where there are several.
+        rule: which checkpoint counts: "last", "best_val", "oracle" or "flops".
+
+    Raises FlexbenchError where nothing has run, and where a choice among the results is missing.
+    """
+    from .jobs.results import read_results
     from .reporting.tables import make
 
-    return make(results(Path(out)), number, **options).frame
+    return make(read_results(out), number, preset, space, images, rule).frame
 
 
-def figure(name: str, out: str | Path = "results", **options: Any) -> list[Plot]:
-    """The plots of a figure (see `reporting.figures.FIGURES`) of what is on disk under `out`; nothing is written.
+def figure(
+    name: str, out: Roots = "results", *, models: str | None = None, preset: str | None = None,
+    space: str | None = None, images: int | None = None, data_dir: str | Path | None = None, device: str = "cpu",
+    include: Sequence[str] = (),
+) -> list[Plot]:  # fmt: skip
+    """Return the plots of a figure of what is on disk. Nothing is written.
 
-    Each has the data in `frame`, and `draw()` gives a matplotlib Figure; `reporting.figures.save` writes both.
-    `options` are the fields of `reporting.figures.Query`. Raises FlexbenchError where the figure cannot be made.
+    Each plot has its data in `frame`, and `draw()` gives a matplotlib Figure. `benchmark.reporting.figures.save` writes
+    both.
+
+    Args:
+        name: a key of `benchmark.reporting.figures.FIGURES`, such as "pareto".
+        out: the output root, or several that are read together.
+        models: names and globs, comma-separated; None: all that have results.
+        preset, space, images: which results, where there are several.
+        data_dir, device, include: for figures that run the models, as in `run`.
+
+    Raises FlexbenchError where the figure cannot be made.
     """
     from .reporting.figures import Query, make
 
-    return make(name, Query(Path(out), **options))
+    where = data_dir and Path(data_dir)
+    return make(name, Query(_roots(out)[0], models, preset, space, images, where, device, tuple(include)))
 
 
-def report(out: str | Path = "results", to: str | Path | None = None, **options: Any) -> Path:
-    """One static HTML page of what is on disk under `out`, written to `to` or `out`/report.html; returns its path.
+def report(
+    out: Roots = "results", to: str | Path | None = None, *, preset: str | None = None, space: str | None = None,
+    images: int | None = None,
+) -> Path:  # fmt: skip
+    """Write what is on disk as one static HTML page and return its path.
 
-    Options (preset, space, images) as of `reporting.tables.make`. Raises FlexbenchError as `reporting.report.write`.
+    Args:
+        out: the output root, or several that are read together.
+        to: the file to write; None: report.html in the (first) root.
+        preset, space, images: which results, where there are several.
+
+    Raises FlexbenchError where nothing has run, and where the file cannot be written.
     """
     from .reporting.report import write
 
-    return write(Path(out), Path(to) if to else None, **options)
+    return write(_roots(out)[0], Path(to) if to else None, preset, space, images)
+
+
+def _roots(out: Roots) -> tuple[Path, ...]:
+    return (Path(out),) if isinstance(out, (str, Path)) else tuple(map(Path, out))

@@ -15,7 +15,7 @@ from benchmark import figure
 from benchmark.jobs.job import Job, find_jobs
 from benchmark.registry import Registry
 from benchmark.running import tuning
-from benchmark.running.runner import Request
+from benchmark.running.options import RunOptions
 
 ROOT = Path(__file__).parent.parent
 RESULTS, STUDIES, SPRITES = (ROOT / "results" / name for name in ("mnist-cpu", "synthetic", "sprites"))
@@ -88,13 +88,13 @@ def test_the_committed_choices_are_those_of_the_committed_tries():
             found = [[j for j in jobs if j.config.model == name and j.config.method[knob] == v] for v in values]
             if all(found):
                 trials += [tuning.Trial(name, knob, v, tuple(js)) for v, js in zip(values, found, strict=True)]
-    choices = tuning.choose(trials, Request("all", "mnist", tracking_uri=None))
+    choices = tuning.choose(trials, RunOptions(models="all", datasets="mnist", tracking_uri=None))
     assert tuning.to_markdown(choices) in page
     settings = yaml.safe_load((RESULTS / "tuned-mnist-cpu-m32.yml").read_text())
     assert settings == {choice.best.model: {choice.best.knob: choice.best.value} for choice in choices}
     for job in jobs:  # what has test scores is what was chosen
         chosen = settings.get(job.config.model, {}).items()
-        if any(row["family"] == "gen_fd" for row in job.rows):
+        if any(row.family == "gen_fd" for row in job.rows):
             assert all(job.config.method[knob] == value for knob, value in chosen)
 
 

@@ -20,7 +20,8 @@ from benchmark.networks import BatchNorm1d, build_decoder, build_encoder, build_
 from benchmark.registry import BUILT_IN, Registry
 from benchmark.reporting.figures.latent_scatter import short_names
 from benchmark.reporting.figures.prior_distance import PANELS
-from benchmark.running.runner import Request, expand
+from benchmark.running.options import RunOptions
+from benchmark.running.runner import expand
 from tests.model_tools import build, handle, phase_of
 
 from . import fabricated
@@ -71,20 +72,26 @@ def test_dense_decoders_are_penalised(name):
 
 
 def test_models_that_need_pixels_are_skipped_with_their_reason(tmp_path):
-    request = Request("vae,vq-vae,alae", "synthetic-mog", preset="smoke", out=tmp_path, tracking_uri=None)
+    request = RunOptions(
+        models="vae,vq-vae,alae", datasets="synthetic-mog", preset="smoke", out=tmp_path, tracking_uri=None
+    )
     with pytest.warns(UserWarning, match="vq-vae is skipped on synthetic-mog.*grid of positions") as caught:
         jobs, _ = expand(request)
     assert [job.config.model for job in jobs] == ["vae"] and len(caught) == 2
     with pytest.raises(FlexbenchError, match=r"none of these models makes sense on synthetic-mog.*vq-vae: its code"):
-        expand(Request("vq-vae", "synthetic-mog", preset="smoke", out=tmp_path, tracking_uri=None))
+        expand(RunOptions(models="vq-vae", datasets="synthetic-mog", preset="smoke", out=tmp_path, tracking_uri=None))
 
 
 def test_vectors_are_scored_as_they_are_and_images_never_in_that_space(tmp_path):
-    request = Request("vae", "synthetic-r5,digits", preset="smoke", out=tmp_path, tracking_uri=None)
+    request = RunOptions(models="vae", datasets="synthetic-r5,digits", preset="smoke", out=tmp_path, tracking_uri=None)
     assert request.evaluation("synthetic-r5").space == "coordinates"
     assert request.evaluation("digits").space == request.space
     with pytest.raises(FlexbenchError, match="coordinates is for vectors, and digits holds images"):
-        expand(Request("vae", "digits", space="coordinates", preset="smoke", out=tmp_path, tracking_uri=None))
+        expand(
+            RunOptions(
+                models="vae", datasets="digits", space="coordinates", preset="smoke", out=tmp_path, tracking_uri=None
+            )
+        )
     space = feature_space("coordinates")
     x = as_stored(vectors())
     assert np.array_equal(space.embed(x), x[:, :, 0, 0])

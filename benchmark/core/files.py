@@ -55,23 +55,32 @@ def atomic_write(path: Path, content: bytes | str) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-    """Hold a lock file against other processes; if one holds it, call `waiting()` once and wait. Freed by any death.
+    """Hold a lock file against other processes. The system frees the lock when the holder dies, however it dies.
 
-    Does nothing on Windows, which has no such locks.
+    Args:
+        path: the lock file. It stays there after the block.
+        waiting: called once, before the wait, where another process holds the lock.
+
+    Raises FlexbenchError where the file cannot be written, and where the file system has no locks: a lock that is a
+    mere file would outlive a killed process.
     """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(path, fallback_to_soft=False)
     try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with open(path, "w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            lock.acquire(blocking=False)
+        except Timeout:
             if waiting:
                 waiting()
-            fcntl.flock(file, fcntl.LOCK_EX)
+            lock.acquire()
+    except (OSError, NotImplementedError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FlexbenchError(f"cannot lock '{path}': {reason}. Choose a folder on a file system with locks.") from error
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..core.errors import FlexbenchError
 from ..core.files import append_jsonl, ensure_dir, locked, read_json, read_jsonl, write_json
 from ..metrics import PROTOCOL
 from .config import JobConfig
+from .results import Cost, ResultRow, folder_rows, run_folders
 
 LOCK = ".lock"
 
@@ -114,15 +115,11 @@ class Job:
             return "to score"
         return "to resume" if self.begun else "new"
 
-    def detail(self, evaluation: EvaluationConfig) -> str:
-        """What more there is to say of the state."""
-        state = self.state(evaluation)
-        if state == "failed":
-            return f"{self.failure} (train again with --retry-failed)"
-        if state == "to resume":
-            phase, step, _ = max((self.folder / "checkpoint").glob("*-*-*.pt")).stem.split("-")
-            return f"phase {int(phase) + 1}, step {int(step):,} of {self.config.train.steps:,}"
-        return ""
+    @property
+    def progress(self) -> str:
+        """Where the newest checkpoint of a job that was begun stands, in words."""
+        phase, step, _ = max((self.folder / "checkpoint").glob("*-*-*.pt")).stem.split("-")
+        return f"phase {int(phase) + 1}, step {int(step):,} of {self.config.train.steps:,}"
 
     @property
     def diagnostics(self) -> dict[str, float]:
@@ -138,9 +135,9 @@ class Job:
 
     # -- changes of state ----------------------------------------------------------------------------------------
 
-    def record(self, rows: list[dict[str, Any]]) -> None:
-        """Append scores."""
-        append_jsonl(self.folder / "metrics.jsonl", rows)
+    def record(self, rows: list[ResultRow]) -> None:
+        """Append scores to the run's own file."""
+        append_jsonl(self.folder / "metrics.jsonl", map(asdict, rows))
 
     def finish(self, evaluation: EvaluationConfig) -> None:
         """Drop the checkpoints and mark this evaluation as done: the marker is the last thing written."""
@@ -148,9 +145,9 @@ class Job:
         before = read_json(self.folder / "done", {}).get("evaluations", [])
         write_json(self.folder / "done", {"evaluations": sorted({*before, evaluation.key})})
 
-    def fail(self, reason: str) -> None:
-        """Mark as failed; it is not run again unless asked for."""
-        write_json(self.folder / "failed", {"reason": reason})
+    def fail(self, row: ResultRow) -> None:
+        """Mark the job as failed. It is not run again unless the user asks for it."""
+        write_json(self.folder / "failed", {"reason": row.reason, "row": asdict(row)})
 
     def clear_failure(self) -> None:
         """Drop the mark of a failure."""
@@ -169,16 +166,15 @@ class Job:
         raise FlexbenchError(f"{self.label}: another process is at work on '{self.folder}'. Wait for it or stop it.")
 
     @property
-    def cost(self) -> dict[str, Any]:
+    def cost(self) -> Cost:
         """What training cost, for the result rows."""
         training = read_json(self.folder / "training.json")
-        return cost_of(training["phases"], training["parameters"])
+        return Cost.of(training["phases"], training["parameters"])
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
-        """Its scores; where a crash made a score be written twice, the later one."""
-        rows = read_jsonl(self.folder / "metrics.jsonl")
-        return list({(r["metric"], r["n_images"], r["step"], r["protocol"]): r for r in rows}.values())
+    def rows(self) -> list[ResultRow]:
+        """Its result rows; where a crash made a score be written twice, the later one."""
+        return folder_rows(self.folder)
 
     @contextlib.contextmanager
     def lock(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
@@ -187,23 +183,12 @@ class Job:
             yield
 
 
-def cost_of(phases: list[dict[str, Any]], parameters: int) -> dict[str, Any]:
-    """The part of a result row that says what training cost, from the accounts of its phases."""
-    return {
-        "images_seen": sum(p["images"] for p in phases),
-        "optimizer_steps": sum(sum(p.get("optimizer_steps", {}).values()) for p in phases),
-        "train_seconds": round(sum(p["seconds"] for p in phases), 3),
-        "parameters": parameters,
-        "train_flops": float(sum(p.get("flops_per_step", 0) * p.get("steps", 0) for p in phases)),
-    }
-
-
 def find_jobs(out: Path) -> list[Job]:
     """Every job under an output root, in the order of their folders; what cannot be read is left out with a warning."""
     found = []
-    for path in sorted(out.glob("runs/*/*/*/config.json")):
+    for folder in run_folders(out):
         try:
-            found.append(Job.open(path.parent))
+            found.append(Job.open(folder))
         except FlexbenchError as error:
-            warnings.warn(f"'{path.parent}' is left out: {error}", stacklevel=2)
+            warnings.warn(f"'{folder}' is left out: {error}", stacklevel=2)
     return found

@@ -35,7 +35,7 @@ class RunRecord:
     @cached_property
     def rows(self) -> list[dict[str, Any]]:
         """Its scores."""
-        return self.job.rows
+        return [vars(row) for row in self.job.rows]
 
     @cached_property
     def failure(self) -> str | None:

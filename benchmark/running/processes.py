@@ -15,9 +15,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from . import worker
+from .pipeline import Task
 from .tracking import SETTINGS
 
 FORKING = sys.platform == "linux"
@@ -53,10 +53,10 @@ class Host:
         """Whether it can be given another job."""
         return FORKING and self._process.poll() is None
 
-    def start(self, folder: Path, options: worker.WorkerOptions) -> int | None:
-        """Start the job of `folder`; the id of its process, None where the host has died."""
+    def start(self, task: Task) -> int | None:
+        """Start a job; return the id of its process, or None where the host has died."""
         with contextlib.suppress(BrokenPipeError):
-            pickle.dump((folder, options, dict(os.environ)), self._process.stdin)
+            pickle.dump((task, dict(os.environ)), self._process.stdin)
             self._process.stdin.flush()
         return self._reply()
 

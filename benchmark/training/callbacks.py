@@ -3,22 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from ..core.options import option
 from ..method import Method
 
 Accounts = list[dict[str, Any]]  # what each phase cost, see training.json
 
 
 @dataclass(frozen=True)
-class Callbacks:
-    """What a run tells while it trains, and when. None of this changes results."""
+class Schedule:
+    """When a run saves its state and scores itself. No value changes the trained model."""
 
-    checkpoint_seconds: float = 60.0  # longest time between checkpoints
-    checkpoint_steps: int | None = None  # steps between checkpoints, beside the time
+    checkpoint_seconds: float = option(60.0, "Longest time between checkpoints, in seconds.", least=0)
+    checkpoint_steps: int | None = option(None, "Steps between checkpoints, beside the time.", least=1)
+    score_every: int | None = option(
+        None,
+        "Score the Frechet distances during training too, once every N steps: for curves and 'table --select'.",
+        least=1,
+        metavar="N",
+    )
+
+
+def _no_snapshot(method: Method, step: int, accounts: Accounts) -> None:
+    """Ignore the snapshot."""
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions that the training loop calls. None of them changes results."""
+
+    schedule: Schedule = field(default_factory=Schedule)
     log_every: int = 50  # steps per row of train.jsonl
-    report: Callable[[dict[str, Any]], None] = lambda row: None  # gets each row as it is written
+    report: Callable[[dict[str, Any]], None] = lambda row: None  # gets each row of train.jsonl as it is written
     stop: Callable[[], bool] = lambda: False  # asked after every step; True: save a checkpoint and raise Interrupted
-    score_every: int | None = None  # steps between snapshots in the last phase of training
-    snapshot: Callable[[Method, int, Accounts], None] = lambda method, step, accounts: None  # see `take_snapshot`
+    snapshot: Callable[[Method, int, Accounts], None] = _no_snapshot  # gets the model as `loop.take_snapshot` makes it

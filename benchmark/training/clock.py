@@ -6,15 +6,15 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from .callbacks import Callbacks
+from .callbacks import Schedule
 
 
 class Clock:
     """Wall time of a phase over all its interruptions, and when the next checkpoint is due."""
 
-    def __init__(self, spent: float, callbacks: Callbacks):
+    def __init__(self, spent: float, schedule: Schedule):
         self._start = time.perf_counter() - spent
-        self._callbacks = callbacks
+        self._schedule = schedule
         self._last, self._cost = time.perf_counter(), 0.0
 
     def seconds(self) -> float:
@@ -38,6 +38,6 @@ class Clock:
 
     def checkpoint_due(self, step: int) -> bool:
         """By count or by time, whichever comes first; by time at most a twentieth of the run goes into writing."""
-        every = self._callbacks.checkpoint_steps
-        interval = max(self._callbacks.checkpoint_seconds, 20 * self._cost)
+        every = self._schedule.checkpoint_steps
+        interval = max(self._schedule.checkpoint_seconds, 20 * self._cost)
         return bool(every and step % every == 0) or time.perf_counter() - self._last > interval

@@ -136,11 +136,11 @@ def run_train(
     if state:
         check_inputs(phase, inputs, progress)
         opt.load_state_dict(state["optimizers"])
-        ema.restore(state["ema"])
+        ema.restore(state.get("ema", state.get("average")))
     progress.inputs = inputs
     flops = flops_of_one_step(run, phase, rows)
-    clock = Clock(progress.seconds, callbacks)
-    every = callbacks.score_every if all(isinstance(p, Fit) for p in later) else None
+    clock = Clock(progress.seconds, callbacks.schedule)
+    every = callbacks.schedule.score_every if all(isinstance(p, Fit) for p in later) else None
 
     while progress.step < phase.steps:
         run.seed("noise", phase.name, progress.step)
@@ -192,7 +192,7 @@ def take_snapshot(run: TrainingRun, progress: PhaseProgress, ema: EMA, account: 
 def show_copy(run: TrainingRun, progress: PhaseProgress, ema: EMA, account: dict[str, Any]) -> None:
     """What `take_snapshot` does, with its errors."""
     twin = run.config.build(type(run.method)).to(run.device)
-    twin.load_state_dict(ema.state or run.method.state_dict())
+    twin.load_state_dict(ema.weights or run.method.state_dict())
     accounts = [*progress.accounts, {"name": progress.phase, **account}]
     phases = twin.phases(run.config.budget)
     for fit in phases[len(accounts) :]:
@@ -275,7 +275,7 @@ def save(run: TrainingRun, progress: PhaseProgress, opt: Optimizers | None = Non
         "progress": vars(progress),
         "method": run.method.state_dict(),
         "optimizers": opt.state_dict() if opt else None,
-        "ema": ema.state if ema else None,
+        "ema": ema.weights if ema else None,
     }
     save_checkpoint(run.folder / "checkpoint", len(progress.accounts), progress.step, state)
 

@@ -19,6 +19,7 @@ from benchmark.core.errors import FlexbenchError
 from benchmark.evaluation.images import save_grid
 from benchmark.jobs.config import JobConfig, TrainConfig
 from benchmark.jobs.job import Job
+from benchmark.jobs.results import ResultRow
 from benchmark.reporting.figures import FIGURES, Query, labels, make_several, pareto, save, style
 from benchmark.reporting.figures.scores import info_of
 
@@ -40,7 +41,7 @@ def job(out: Path, model: str, m: int = 8, seed: int = 0, dataset: str = "sprite
     for step, score in (scores or {60: SCORES.get((model, m), 50.0) + 3 * seed}).items():
         values = {"gen_fd": score, "rec_fd": score / 2, "real_fd": 2.5}
         base["checkpoint"] = "last" if step == 60 else f"step {step}"
-        made.record([{**base, "step": step, "family": f, "metric": f"{f}10k_test@{SPACE}", "value": v}
+        made.record([ResultRow(**base, step=step, family=f, metric=f"{f}10k_test@{SPACE}", value=v)
                      for f, v in values.items()])  # fmt: skip
     rows = [{"phase": phase, "step": step, "of": 30, "loss/reconstruction": 10.0 / step + seed, f"loss/{name}": -step}
             for phase, name in (("one", "critic"), ("two", "prior")) for step in (10, 20, 30)]  # fmt: skip

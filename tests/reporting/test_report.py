@@ -15,7 +15,7 @@ import pytest
 import benchmark
 from benchmark.core.errors import FlexbenchError
 from benchmark.jobs.job import Job
-from benchmark.jobs.results import results
+from benchmark.jobs.results import read_results as results
 from benchmark.reporting import commands, report, runs
 from benchmark.reporting.formats import to_text
 from benchmark.reporting.layout import cell

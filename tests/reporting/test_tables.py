@@ -331,7 +331,7 @@ def test_a_thousand_jobs_are_tabulated_without_torch(tmp_path: Path):
         [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, text=True
     ).stdout
     assert "| VAE | 5.500 ± 0.289 | 5.500 ± 0.289 |" in text
-    assert len((tmp_path / "results.csv").read_text().splitlines()) == 1 + 7 * 1000
+    assert not (tmp_path / "results.csv").exists()  # a command that reads writes nothing
 
 
 def test_higher_is_better_where_the_metric_says_so():

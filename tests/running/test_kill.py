@@ -15,6 +15,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from benchmark.jobs.results import Record
+from tests import fabricated
 from tests.conftest import SMALL
 
 COMMAND = ["run", "--models", "flexae", *SMALL, "--steps", "120", "--checkpoint-steps", "7", "--no-tracking"]
@@ -112,9 +114,16 @@ def test_a_ctrl_c_interrupts_and_the_same_command_goes_on(at: str, uninterrupted
         assert numbers(tmp_path) == uninterrupted
 
 
-def test_table_writing_never_leaves_half_a_file(demo: Path):
-    whole = pd.read_csv(demo / "results.csv")
-    for delay in (0.2, 0.3, 0.4, 0.5, 0.6):
+def test_the_record_survives_a_kill_while_it_is_rewritten(tmp_path: Path):
+    fabricated.jobs(tmp_path, 300)
+    Record(tmp_path).reconcile()
+    whole = pd.read_csv(tmp_path / "results.csv")
+    code = (
+        f"from benchmark.jobs.results import Record\nfrom pathlib import Path\nwhile True:\n    "
+        f"Path({str(tmp_path)!r}, 'results.csv').open('a').write('')\n    Record(Path({str(tmp_path)!r})).reconcile()"
+    )
+    for delay in (1.0, 1.2, 1.4):
         end = time.monotonic() + delay
-        kill_when(start("table", "--out", demo), lambda end=end: time.monotonic() > end)
-        pd.testing.assert_frame_equal(pd.read_csv(demo / "results.csv"), whole)
+        process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+        assert kill_when(process, lambda end=end: time.monotonic() > end)
+        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "results.csv"), whole)

@@ -10,19 +10,22 @@ import yaml
 from benchmark.core.errors import FlexbenchError
 from benchmark.jobs.config import Overrides
 from benchmark.jobs.job import EvaluationConfig, find_jobs
+from benchmark.jobs.results import ResultRow
 from benchmark.running import tuning
-from benchmark.running.runner import Request
+from benchmark.running.options import RunOptions
 from tests.conftest import SMALL
 
 
-def request(out, models="vae,flexae", **more) -> Request:
-    return Request(models, "digits", preset="smoke", space="pixels", images=40, out=out, tracking_uri=None, **more)
+def request(out, models="vae,flexae", **more) -> RunOptions:
+    return RunOptions(
+        models=models, datasets="digits", preset="smoke", space="pixels", images=40, out=out, tracking_uri=None, **more
+    )
 
 
 def scored(job, value, n=40):
     job.create()
-    job.record([{"metric": f"gen_fd{n}_val@pixels", "family": "gen_fd_val", "value": value, "n_images": n, "step": 30,
-                 "checkpoint": "last", "protocol": 1, "space": "pixels"}])  # fmt: skip
+    job.record([ResultRow(metric=f"gen_fd{n}_val@pixels", family="gen_fd_val", value=value, n_images=n, step=30,
+                          protocol=1, space="pixels", hash=job.config.hash)])  # fmt: skip
 
 
 def test_every_value_of_the_open_setting_is_tried_on_every_seed(tmp_path):
@@ -38,7 +41,7 @@ def test_models_without_an_open_setting_have_nothing_to_try(tmp_path):
 
 
 def test_a_setting_cannot_be_given_and_tried(tmp_path):
-    with pytest.raises(FlexbenchError, match=r"'vae\.decoder_variance' is what is tried"):
+    with pytest.raises(FlexbenchError, match=r"'vae\.decoder_variance' is the setting that is tuned"):
         tuning.plan(request(tmp_path, overrides=Overrides({"vae": {"decoder_variance": 1.0}})))
 
 
@@ -62,7 +65,7 @@ def test_a_try_that_failed_on_one_seed_is_never_chosen(tmp_path):
     trials, _, made = tuning.plan(request(tmp_path, seeds=(0, 1)))
     scored(trials[0].jobs[0], 1)
     trials[0].jobs[1].create()
-    trials[0].jobs[1].fail("training diverged")
+    trials[0].jobs[1].fail(ResultRow(hash="x", status="failed", reason="training diverged"))
     for job in (*trials[1].jobs, *trials[2].jobs):
         scored(job, 9)
     (choice,) = tuning.choose(trials, made)
@@ -128,14 +131,14 @@ def test_tune_then_run_trains_nothing_twice_and_scores_the_same(flexbench, tmp_p
     assert "| digits | VAE | decoder_variance |" in tuned.output
     jobs = {job.config.method["decoder_variance"]: job for job in find_jobs(tmp_path)}
     assert set(jobs) == {0.5, 0.1, 0.02}
-    assert all([row["family"] for row in job.rows] == ["gen_fd_val"] for job in jobs.values())
+    assert all([row.family for row in job.rows] == ["gen_fd_val"] for job in jobs.values())
     (settings,) = tmp_path.glob("tuned-digits-smoke*.yml")
     chosen = jobs[yaml.safe_load(settings.read_text())["vae"]["decoder_variance"]]
-    validation, written = chosen.rows[0]["value"], (chosen.folder / "model.safetensors").stat().st_mtime_ns
+    validation, written = chosen.rows[0].value, (chosen.folder / "model.safetensors").stat().st_mtime_ns
 
     ran = flexbench("run", "--models", "vae", *SMALL, "--out", tmp_path, "--no-tracking", "--config", settings)
     assert ran.exit_code == 0 and "to score" in ran.output, ran.output
-    scores = {row["family"]: row["value"] for row in chosen.rows}
+    scores = {row.family: row.value for row in chosen.rows}
     assert scores["gen_fd_val"] == validation
     assert "gen_fd" in scores
     assert (chosen.folder / "model.safetensors").stat().st_mtime_ns == written

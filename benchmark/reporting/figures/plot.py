@@ -38,10 +38,10 @@ class Query:
     @cached_property
     def results(self) -> pd.DataFrame:
         """All scores of the models asked for, with the `folder` of each job; FlexbenchError for a model without any."""
-        from ...jobs.results import results
+        from ...jobs.results import read_results
         from ..tables import NOTHING
 
-        rows = results(self.out, folders=True)
+        rows = read_results(self.out)
         if rows.empty:
             raise FlexbenchError(NOTHING)
         return rows if self.models is None else rows[rows.model.isin(_matching(self.models, sorted(set(rows.model))))]
