@@ -105,9 +105,14 @@ def _run_options(given: dict[str, Any]) -> RunOptions:
 
 
 def load(run_dir: str | Path, device: Any = "cpu", include: Iterable[str] = ()) -> Method:
-    """The trained model of a run, in eval mode, rebuilt from config.json and model.safetensors. No pickle is read.
+    """Return the trained model of a run as a torch module in eval mode. No pickle is read.
 
-    `include` names the files that define models of your own. Raises FlexbenchError if the run is not trained.
+    Args:
+        run_dir: the run folder, with config.json and model.safetensors.
+        device: where the model goes: a torch device or its name.
+        include: files that define models of your own.
+
+    Raises FlexbenchError if the run is not trained.
     """
     from .training.trained import load_trained
 

@@ -1,4 +1,4 @@
-"""The house rules that a machine can check: who imports whom, who names whom, how long functions are."""
+"""Rules of the code that a machine can check: who imports whom, who names whom, how long functions are."""
 
 from __future__ import annotations
 
@@ -7,15 +7,51 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("flexbench", "benchmark", "baselines", "flexae")
 SHARED = sorted((ROOT / "benchmark").rglob("*.py"))
 MODELS = sorted(p for folder in ("baselines", "flexae") for p in (ROOT / folder).glob("*.py"))
-PRODUCT = [*SHARED, *MODELS, ROOT / "cli.py"]
+PRODUCT = [*SHARED, *MODELS, *sorted((ROOT / "flexbench").glob("*.py")), ROOT / "cli.py"]
 FOR_MODELS = {"method", "optim", "networks", "losses"}
+
+# Lowest first. An import, a deferred one too, goes to a lower layer or stays within its own.
+LAYERS = (
+    "benchmark.core",
+    "benchmark.metrics",
+    "benchmark.losses",
+    "benchmark.networks",
+    "benchmark.optim",
+    "benchmark.method",
+    "baselines",
+    "flexae",
+    "benchmark.registry",
+    "benchmark.data",
+    "benchmark.jobs",
+    "benchmark.training",
+    "benchmark.evaluation",
+    "benchmark.reporting",
+    "benchmark.running",
+    "benchmark.api",
+    "benchmark.listing",
+    "benchmark.conformance",
+    "benchmark",  # its __init__, which offers the functions of benchmark.api
+    "flexbench",
+    "cli",
+)
+
+
+def module_name(path: Path) -> str:
+    """The dotted name of a file of the product."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {module_name(path): path for path in PRODUCT}
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -26,7 +62,46 @@ def imported(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = package[: len(package) - node.level + 1] if node.level else ()
-            yield ".".join([*base, *filter(None, [node.module])])
+            target = ".".join([*base, *filter(None, [node.module])])
+            inner = [f"{target}.{alias.name}" for alias in node.names]
+            yield from {name if name in NAMES else target for name in inner}
+
+
+def needed(path: Path) -> Iterator[str]:
+    """Modules of the product that a file imports, but for its own package's __init__, which Python runs anyway."""
+    own = module_name(path)
+    for name in imported(path):
+        if name.split(".")[0] in (*PACKAGES, "cli") and name in NAMES and not own.startswith(f"{name}."):
+            yield name
+
+
+def layer_of(name: str) -> int:
+    """Place of a module in LAYERS: that of the longest name that it begins with."""
+    fitting = [layer for layer in LAYERS if name == layer or name.startswith(f"{layer}.")]
+    assert fitting, f"{name} is in no layer: add it to LAYERS"
+    found = max(fitting, key=len)
+    assert found != "benchmark" or name == "benchmark", f"{name} is in no layer: add it to LAYERS"
+    return LAYERS.index(found)
+
+
+@pytest.mark.parametrize("path", PRODUCT, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down(path: Path):
+    own = module_name(path)
+    for name in needed(path):
+        assert layer_of(name) <= layer_of(own), f"{own} imports {name}, which is above it"
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {module_name(path): set(needed(path)) - {module_name(path)} for path in PRODUCT}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"import circle: {' -> '.join(error.args[1])}")
+
+
+def test_a_new_layer_has_to_be_placed():
+    with pytest.raises(AssertionError, match="in no layer"):
+        layer_of("benchmark.somewhere")
 
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda p: str(p.relative_to(ROOT)))

@@ -1,4 +1,4 @@
-"""Which device torch runs on, and how to make it repeatable."""
+"""The device that torch runs on, and repeatable arithmetic."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def choose_device(name: str) -> torch.device:
-    """`auto` is CUDA where there is one, else the CPU; FlexbenchError for `cuda` without one."""
+    """Return the device for `auto`, `cpu` or `cuda`; `auto` is CUDA where torch finds it.
+
+    Raises FlexbenchError for `cuda` where torch finds none.
+    """
     import torch
 
     if name == "cuda" and not torch.cuda.is_available():
@@ -24,11 +27,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def make_deterministic(threads: int | None = None) -> None:
-    """Make torch repeatable: deterministic kernels, no TF32, and a fixed number of threads where it is given."""
+    """Make torch repeatable: deterministic kernels, no TF32, and a fixed number of threads if one is given."""
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_deterministic_debug_mode("warn")  # the other name of this setting imports the compiler: seconds
+    torch.set_deterministic_debug_mode(
+        "warn"
+    )  # use_deterministic_algorithms would import the compiler, which takes seconds
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -1,4 +1,4 @@
-"""Files that survive a crash: atomic writes, append-only JSON lines, content hashes, the cache folder."""
+"""Files that survive a crash: atomic writes, appended JSON lines, locks, content hashes, the cache folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ DAY = 24 * 3600  # seconds
 
 
 def cache_dir() -> Path:
-    """Where prepared datasets, cached features and downloads live: $FLEXBENCH_CACHE or the user's cache folder."""
+    """Return the folder of prepared datasets, cached features and downloads.
+
+    It is $FLEXBENCH_CACHE, or a folder in the user's cache.
+    """
     if chosen := os.environ.get("FLEXBENCH_CACHE"):
         return Path(chosen).expanduser()
     import platformdirs
@@ -28,7 +31,7 @@ def cache_dir() -> Path:
 
 
 def ensure_dir(path: Path) -> Path:
-    """Create a folder and check that files can be made in it; FlexbenchError names the folder if not."""
+    """Create a folder if needed and return it. Raises FlexbenchError, which names the folder, if it is not writable."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -38,7 +41,7 @@ def ensure_dir(path: Path) -> Path:
 
 
 def atomic_write(path: Path, content: bytes | str) -> None:
-    """Replace a file in one step: readers see the old content or the new, never a part of it."""
+    """Replace a file in one step. A reader sees the old content or the new one, never a part."""
     data = content.encode() if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -85,10 +88,10 @@ def locked(path: Path, waiting: Callable[[], None] | None = None) -> Iterator[No
 
 @contextlib.contextmanager
 def atomic_folder(final: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `final` when the block ends well, and vanishes when it does not.
+    """Yield a temporary folder. It becomes `final` when the block ends well; after an error it is removed.
 
-    If another process made `final` in the meantime, its folder is kept and ours is dropped. Folders that a process
-    killed more than a day ago left half-made are removed.
+    If another process made `final` in the meantime, that folder stays and ours is dropped. Temporary folders that are
+    more than a day old are removed: a killed process left them.
     """
     ensure_dir(final.parent)
     for stale in final.parent.glob(f".{final.name}.*.tmp"):
@@ -107,17 +110,17 @@ def atomic_folder(final: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically, indented, keys in the given order."""
+    """Write a JSON file atomically, indented, with the keys in the given order."""
     atomic_write(path, json.dumps(value, indent=2) + "\n")
 
 
 def read_json(path: Path, default: Any = None) -> Any:
-    """The content of a JSON file, or `default` where there is no such file."""
+    """Return the content of a JSON file, or `default` if there is no such file."""
     return json.loads(path.read_text()) if path.exists() else default
 
 
 def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
-    """Append rows in one write. A line torn by an earlier crash is closed first, so it cannot swallow ours."""
+    """Append rows in one write. A line that an earlier crash has torn is closed first, so it does not damage ours."""
     text = "".join(json.dumps(row) + "\n" for row in rows)
     with open(path, "ab+") as file:
         if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
@@ -128,7 +131,7 @@ def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
 
 
 def read_jsonl(path: Path) -> list[dict]:
-    """All whole rows of a JSON-lines file. A line torn by a crash is passed over; no file gives no rows."""
+    """Return all whole rows of a JSON-lines file. A torn line is skipped. A missing file has no rows."""
     rows = []
     for line in path.read_text().splitlines() if path.exists() else ():
         with contextlib.suppress(json.JSONDecodeError):
@@ -137,7 +140,7 @@ def read_jsonl(path: Path) -> list[dict]:
 
 
 def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file's content."""
+    """Return the hex SHA-256 of a file's content."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
 

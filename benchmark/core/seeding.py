@@ -1,4 +1,4 @@
-"""One seed per purpose, so that a new draw in one place shifts none elsewhere."""
+"""One seed per purpose, so that a new random draw in one place changes no draw elsewhere."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """A 63-bit seed that depends on the run's seed and on every word of its purpose.
+    """Return a 63-bit seed that depends on the run's seed and on every word of the purpose.
 
     >>> derive(0, "weights") == derive(0, "weights") != derive(0, "noise")
     True
@@ -18,8 +18,8 @@ def derive(seed: int, *purpose: str | int) -> int:
 def seed_everything(seed: int) -> None:
     """Seed the global generators of Python, NumPy and torch (all devices).
 
-    The harness calls this before every step with a seed derived from the step's number, so a
-    method may draw from any global generator and still resume to the same numbers.
+    The training loop calls this before every step, with a seed derived from the number of the step. A method may
+    therefore draw from any global generator and still resume to the same numbers.
     """
     import random
 

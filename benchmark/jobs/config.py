@@ -1,4 +1,4 @@
-"""What a run is: presets, overrides and the hash that names its folder. All frozen, all plain JSON."""
+"""The configuration of a job: presets, overrides, and the hash that names the run folder. All values are plain JSON."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Preset:
-    """A named budget, and how many images of each kind are scored."""
+    """A named budget, and the number of images of each kind that are scored."""
 
     train: TrainConfig
     images: int  # generated, reconstructed and real images per score
@@ -51,7 +51,7 @@ PRESETS = {
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name; FlexbenchError for an unknown one."""
+    """Return the preset of that name. Raises FlexbenchError for an unknown one."""
     if name not in PRESETS:
         raise unknown("preset", name, PRESETS)
     return PRESETS[name]
@@ -59,7 +59,7 @@ def preset(name: str) -> Preset:
 
 @dataclass(frozen=True)
 class JobConfig:
-    """One cell of the grid, complete: enough to rebuild the model and to train it again to the same numbers."""
+    """One cell of the grid. It is complete: a model can be rebuilt from it and trained again to the same numbers."""
 
     model: str
     dataset: str  # as typed
@@ -69,28 +69,28 @@ class JobConfig:
     train: TrainConfig
     method: Mapping[str, Any]  # every knob of the model's Config, defaults included
     model_version: str = "1"  # the class's `version`, or the hash of an included file
-    dataset_hash: str | None = None  # content hash, where the suite does not pin it for the name
+    dataset_hash: str | None = None  # content hash; None where the name alone fixes the content
     protocol: int = PROTOCOL
     preset: str = field(default="", compare=False)  # a label for people; not hashed
 
     @property
     def hash(self) -> str:
-        """8 hex digits over everything that changes results, and nothing else."""
+        """8 hex digits over everything that changes results, and over nothing else."""
         return self._hash_without("preset", *self._spelling)
 
     @property
     def variant(self) -> str:
-        """The hash without the seed: runs that share it are repetitions of each other."""
+        """The hash without the seed. Runs that share it are repetitions."""
         return self._hash_without("preset", "seed", *self._spelling)
 
     def settings(self, method: type[Method]) -> str:
-        """The model's knobs that differ from their defaults, e.g. 'beta=2.0'; empty if none does."""
+        """Return the model's knobs that differ from their defaults, such as 'beta=2.0'."""
         defaults = asdict(method.Config(latent_dim=self.latent_dim, width=self.train.width))
         return ", ".join(f"{k}={v}" for k, v in self.method.items() if v != defaults.get(k))
 
     @property
     def _spelling(self) -> tuple[str, ...]:
-        """Where the content of the data is known, how a user typed the path to it does not count."""
+        """Fields that are not hashed: where the content hash is known, the path as typed does not count."""
         return ("dataset",) if self.dataset_hash else ()
 
     def _hash_without(self, *names: str) -> str:
@@ -98,12 +98,12 @@ class JobConfig:
         return hashlib.sha256(canonical(content).encode()).hexdigest()[:8]
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values for config.json."""
+        """Return plain values for config.json."""
         return asdict(self) | {"hash": self.hash}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> JobConfig:
-        """Rebuild from config.json; keys this version does not know are an error."""
+        """Rebuild a configuration from config.json. Raises FlexbenchError for keys that this version does not know."""
         try:
             fields = {k: v for k, v in value.items() if k != "hash"}
             return cls(**fields | {"train": TrainConfig(**fields["train"])})
@@ -112,20 +112,20 @@ class JobConfig:
 
     @property
     def data_spec(self) -> DataSpec:
-        """The images, as methods see them."""
+        """The properties of the data that a method may know."""
         from ..method import DataSpec
 
         return DataSpec(**self.data)
 
     @property
     def budget(self) -> Budget:
-        """Steps and batch size, as methods see them."""
+        """Steps and batch size."""
         from ..method import Budget
 
         return Budget(self.train.steps, self.train.batch_size)
 
     def build(self, method: type[Method]) -> Method:
-        """The untrained model. FlexbenchError if its class no longer has one of the knobs."""
+        """Return the untrained model. Raises FlexbenchError if its class no longer has one of the knobs."""
         return method(self.data_spec, replace_fields(method.Config(), self.method, self.model))
 
 
@@ -140,7 +140,7 @@ class Overrides:
 
     @classmethod
     def parse(cls, pairs: Iterable[str] = (), file: Path | None = None, **train: Any) -> Overrides:
-        """From `--config FILE`, `--set` pairs and options of the budget (None: not given)."""
+        """Read a settings file, `--set` pairs and options of the budget; None means that an option is not given."""
         overrides = cls(read_yaml(file) if file else None)
         for pair in pairs:
             key, equals, text = pair.partition("=")
@@ -156,20 +156,20 @@ class Overrides:
         return overrides
 
     def check_sections(self, models: Iterable[str]) -> None:
-        """FlexbenchError for a section that is neither `train` nor a model."""
+        """Raise FlexbenchError for a section that is neither `train` nor a model."""
         valid = ["train", *models]
         for section in self.values:
             if section not in valid:
                 raise unknown("section of settings", section, valid)
 
     def train(self, base: TrainConfig) -> TrainConfig:
-        """The budget with its overrides, every value checked."""
+        """Return the budget with its overrides. Raises FlexbenchError for a value that is not valid."""
         config = replace_fields(base, self.values.get("train", {}), "train")
         check_train(config)
         return config
 
     def method(self, name: str, config_class: type[MethodConfig], latent_dim: int, width: float) -> MethodConfig:
-        """A model's knobs with their overrides; size and width are those of the grid."""
+        """Return a model's knobs with their overrides. Latent size and width are those of the grid."""
         values = self.values.get(name, {})
         for shared, option in (("latent_dim", "--latent-dim"), ("width", "--width")):
             if shared in values:
@@ -178,7 +178,7 @@ class Overrides:
 
 
 def parse_value(pair: str, text: str) -> Any:
-    """The right-hand side of `--set`, read as YAML reads a value."""
+    """Read the right-hand side of `--set` as a YAML value."""
     try:
         return yaml.safe_load(text) if text else ""
     except yaml.YAMLError as error:
@@ -186,7 +186,7 @@ def parse_value(pair: str, text: str) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, dict[str, Any]]:
-    """A settings file: a mapping of sections to mappings."""
+    """Read a settings file: a mapping of sections to mappings."""
     try:
         value = yaml.safe_load(path.read_text()) or {}
     except OSError as error:
@@ -203,7 +203,7 @@ def read_yaml(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def replace_fields(config: Any, values: Mapping[str, Any], section: str) -> Any:
-    """A frozen dataclass with some fields replaced; unknown keys and values of a wrong type are FlexbenchErrors."""
+    """Return a frozen dataclass with some fields replaced. Raises FlexbenchError for unknown keys and wrong types."""
     hints = typing.get_type_hints(type(config))
     names = [f.name for f in dataclasses.fields(config)]
     changes = {}
@@ -218,9 +218,9 @@ def replace_fields(config: Any, values: Mapping[str, Any], section: str) -> Any:
 
 
 def coerce(value: Any, hint: Any, key: str) -> Any:
-    """`value` as the annotated type, or a FlexbenchError.
+    """Return `value` as the annotated type. Raises FlexbenchError if it has another type.
 
-    Understood are int, float, bool, str, Literal choices of these, and unions of all of them with None.
+    The type may be int, float, bool, str, a Literal choice of these, or a union of all of them with None.
     """
     union = isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union
     options = typing.get_args(hint) if union else (hint,)
@@ -237,14 +237,14 @@ def coerce(value: Any, hint: Any, key: str) -> Any:
 
 
 def _wanted(option: Any) -> str:
-    """An annotated type in words."""
+    """Describe an annotated type in words."""
     if typing.get_origin(option) is typing.Literal:
         return " or ".join(map(str, typing.get_args(option)))
     return "null" if option is types.NoneType else getattr(option, "__name__", str(option))
 
 
 def _as_float(value: Any) -> float | None:
-    """A finite number, also from text such as '1e-3', which YAML 1.1 reads as a string."""
+    """Return a finite number, or None. Text such as '1e-3' counts: YAML 1.1 reads it as a string."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
@@ -255,7 +255,7 @@ def _as_float(value: Any) -> float | None:
 
 
 def check_train(config: TrainConfig) -> None:
-    """FlexbenchError for a budget that cannot be trained with."""
+    """Raise FlexbenchError for a budget with which no model can be trained."""
     rules = {
         "steps": (config.steps >= 1, "at least 1"),
         "batch_size": (config.batch_size >= 2, "at least 2, since batch norm needs two images"),
@@ -269,6 +269,6 @@ def check_train(config: TrainConfig) -> None:
 
 
 def label(name: str, base: TrainConfig, config: TrainConfig) -> str:
-    """The preset's name, with what was changed of it: 'cpu' or 'cpu[steps=500]'."""
+    """Return the preset's name with the changed values: 'cpu' or 'cpu[steps=500]'."""
     changed = [f"{k}={v}" for k, v in asdict(config).items() if v != getattr(base, k)]
     return f"{name}[{','.join(changed)}]" if changed else name

@@ -1,4 +1,4 @@
-"""One job on disk: its folder, its state, the rows it leaves. The folder is the source of truth. Imports no torch."""
+"""One job on disk: its folder, its state and its result rows. Imports no torch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOCK = ".lock"
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is scored. Not part of a job's hash: a trained model can be scored again without training."""
+    """How a job is scored. It is not part of the job's hash: a trained model can be scored again without training."""
 
     space: str  # feature space
     images: int  # of each kind; fewer where the dataset has fewer
@@ -29,13 +29,13 @@ class EvaluationConfig:
 
     @property
     def key(self) -> str:
-        """How `done` names it; a new protocol makes every job be scored again, not trained again."""
+        """The name of this evaluation in `done` and in result rows. A new protocol makes every job be scored again."""
         part = "" if self.scores == "all" else f"/{self.scores}"
         return f"{self.space}/{self.images}{part}/protocol-{PROTOCOL}"
 
     @property
     def within(self) -> set[str]:
-        """Keys of the evaluations that hold these scores: itself, and the whole of it."""
+        """Keys of the evaluations that contain these scores: this one, and the full one."""
         return {self.key, replace(self, scores="all").key}
 
 
@@ -48,13 +48,13 @@ class Job:
 
     @classmethod
     def place(cls, config: JobConfig, dataset_slug: str, out: Path) -> Job:
-        """The job's folder: runs/<dataset>/<model>/<m>-s<seed>-<hash>."""
+        """Return the job with its folder: runs/<dataset>/<model>/<m>-s<seed>-<hash>."""
         name = f"{config.latent_dim}-s{config.seed}-{config.hash}"
         return cls(config, out / "runs" / dataset_slug / config.model / name)
 
     @classmethod
     def open(cls, folder: Path) -> Job:
-        """A job that is on disk; FlexbenchError if the folder is none."""
+        """Return the job of a run folder. Raises FlexbenchError if the folder is not a run."""
         if not (folder / "config.json").is_file():
             raise FlexbenchError(f"'{folder}' is not a run: it has no config.json. See 'flexbench ls runs'.")
         try:
@@ -64,49 +64,49 @@ class Job:
 
     @property
     def label(self) -> str:
-        """How people call it: 'vae on mnist, m=32, seed 0'."""
+        """The job in words: 'vae on mnist, m=32, seed 0'."""
         c = self.config
         return f"{c.model} on {c.dataset}, m={c.latent_dim}, seed {c.seed}"
 
     def create(self) -> None:
-        """Write config.json, once."""
+        """Write config.json if it is not there."""
         ensure_dir(self.folder)
         if not (self.folder / "config.json").exists():
             write_json(self.folder / "config.json", self.config.to_json())
 
     @property
     def sessions(self) -> list[dict[str, Any]]:
-        """Where and with what each process that worked on the job ran, oldest first."""
+        """The provenance of each process that worked on the job, oldest first."""
         return read_json(self.folder / "provenance.json", {"sessions": []})["sessions"]
 
     def begin_session(self, provenance: dict[str, Any]) -> None:
-        """Record a further session."""
+        """Record the provenance of a further process."""
         write_json(self.folder / "provenance.json", {"sessions": [*self.sessions, provenance]})
 
     @property
     def begun(self) -> bool:
-        """Some training is on disk."""
+        """Whether some training is on disk."""
         return self.trained or any((self.folder / "checkpoint").glob("*.pt"))
 
     # -- state, derived from what is there -----------------------------------------------------------------------
 
     @property
     def trained(self) -> bool:
-        """Training is over and the weights are there."""
+        """Whether training has ended."""
         return (self.folder / "training.json").exists()
 
     def done(self, evaluation: EvaluationConfig | None = None) -> bool:
-        """Trained and scored in this way; without one, in any way."""
+        """Tell whether the job is trained and scored in this way; without an evaluation, in any way."""
         evaluations = read_json(self.folder / "done", {}).get("evaluations", [])
         return bool(evaluation.within & set(evaluations)) if evaluation else bool(evaluations)
 
     @property
     def failure(self) -> str | None:
-        """Why it failed, or None."""
+        """The reason of the failure, or None."""
         return read_json(self.folder / "failed", {}).get("reason")
 
     def state(self, evaluation: EvaluationConfig | None = None) -> str:
-        """done | failed | to score | to resume | new; done is meant as in `done`."""
+        """Return the state of the run folder: done | failed | to score | to resume | new."""
         if self.done(evaluation):
             return "done"
         if self.failure:
@@ -129,7 +129,7 @@ class Job:
 
     @property
     def last_losses(self) -> dict[str, float]:
-        """The last row of the training log, all phases together: name of the loss -> its mean over the last steps."""
+        """Name of a loss -> its mean over the last logged steps, for all phases together."""
         rows = {row["phase"]: row for row in read_jsonl(self.folder / "train.jsonl")}
         return {k.removeprefix("loss/"): v for row in rows.values() for k, v in row.items() if k.startswith("loss/")}
 
@@ -140,7 +140,7 @@ class Job:
         append_jsonl(self.folder / "metrics.jsonl", map(asdict, rows))
 
     def finish(self, evaluation: EvaluationConfig) -> None:
-        """Drop the checkpoints and mark this evaluation as done: the marker is the last thing written."""
+        """Remove the checkpoints, then mark this evaluation as done."""
         shutil.rmtree(self.folder / "checkpoint", ignore_errors=True)
         before = read_json(self.folder / "done", {}).get("evaluations", [])
         write_json(self.folder / "done", {"evaluations": sorted({*before, evaluation.key})})
@@ -150,11 +150,11 @@ class Job:
         write_json(self.folder / "failed", {"reason": row.reason, "row": asdict(row)})
 
     def clear_failure(self) -> None:
-        """Drop the mark of a failure."""
+        """Remove the mark of a failure, so that the job runs again."""
         (self.folder / "failed").unlink(missing_ok=True)
 
     def delete(self) -> None:
-        """Remove everything of the run but its lock; FlexbenchError if another process is at work on it."""
+        """Remove all files of the run but its lock. Raises FlexbenchError if another process works on it."""
         with self.lock(self._refuse):
             for path in self.folder.iterdir():
                 if path.is_dir():
@@ -167,24 +167,24 @@ class Job:
 
     @property
     def cost(self) -> Cost:
-        """What training cost, for the result rows."""
+        """The cost of the training, for the result rows."""
         training = read_json(self.folder / "training.json")
         return Cost.of(training["phases"], training["parameters"])
 
     @property
     def rows(self) -> list[ResultRow]:
-        """Its result rows; where a crash made a score be written twice, the later one."""
+        """Its result rows. Of a score that a crash caused to be written twice, the later one."""
         return folder_rows(self.folder)
 
     @contextlib.contextmanager
     def lock(self, waiting: Callable[[], None] | None = None) -> Iterator[None]:
-        """Hold the job against other processes, see `files.locked`."""
+        """Hold the job's lock within the block, see `files.locked`."""
         with locked(ensure_dir(self.folder) / LOCK, waiting):
             yield
 
 
 def find_jobs(out: Path) -> list[Job]:
-    """Every job under an output root, in the order of their folders; what cannot be read is left out with a warning."""
+    """Return every job under an output root, sorted by folder. Unreadable folders are left out with a warning."""
     found = []
     for folder in run_folders(out):
         try:

@@ -1,4 +1,4 @@
-"""What a run records about where and with what it was made. Imports no torch."""
+"""The provenance of a run: commit, versions, hardware, data. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def provenance(device: str, threads: int, dataset_hash: str) -> dict[str, Any]:
-    """Where and with what a job runs: commit, versions, hardware, data."""
+    """Return the commit, versions, hardware and data that a job runs with."""
     packages = ("torch", "torchvision", "numpy", "scikit-learn", "faiss-cpu", "timm", "flexbench")
     return {
         "git": git_commit(),
@@ -27,7 +27,7 @@ def provenance(device: str, threads: int, dataset_hash: str) -> dict[str, Any]:
 
 @functools.cache
 def git_commit() -> str | None:
-    """Commit of the source tree that this code runs from, with '+dirty' if files differ; None outside a checkout."""
+    """Return the commit of the source tree of this code, with '+dirty' if files differ; None outside a checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*words: str) -> str:
@@ -35,7 +35,7 @@ def git_commit() -> str | None:
 
     try:
         git("ls-files", "--error-unmatch", __file__)
-        # Results that are written into the tree do not make the code another one.
+        # Results that are written into the tree do not change the code.
         changed = git("status", "--porcelain", "-uno", "--", ":/", ":!/results")
         return git("rev-parse", "HEAD") + ("+dirty" if changed else "")
     except (OSError, subprocess.CalledProcessError):
@@ -50,7 +50,7 @@ def _version(package: str) -> str | None:
 
 
 def _processor() -> str:
-    """The processor's name as Linux gives it, else what Python knows."""
+    """Return the processor's name from Linux, else from Python."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -1,8 +1,11 @@
 """The processes that do jobs, one each.
 
-To import torch, scikit-learn, timm and MLflow takes about a third of a short job's time (perf/start.py). So on Linux a
-host process imports them once and is forked for each job. Elsewhere the system's own libraries do not bear forking: a
-host does one job itself, and ends.
+The import of torch, scikit-learn, timm and MLflow takes about a third of a short job's time (perf/start.py). On Linux,
+a host process therefore imports them once and is forked for each job. On other systems the system libraries do not
+survive a fork, so a host does one job itself and ends.
+
+This is not the forkserver of `multiprocessing`, because that one is shared with the user's own program, imports the
+user's main script again, and loses interrupts that arrive before a new process has set its handlers.
 """
 
 from __future__ import annotations
@@ -22,24 +25,24 @@ from .tracking import SETTINGS
 
 FORKING = sys.platform == "linux"
 
-# What every job needs; the last one is imported by the first optimizer that torch makes.
+# Modules that every job needs. torch imports the last one when it makes its first optimizer.
 COMMON = ("benchmark.api", "benchmark.training.loop", "benchmark.evaluation.evaluator", "sklearn.cluster",
           "sklearn.mixture", "torch._dynamo")  # fmt: skip
 
-# The user's folder is not put on the path: a file there named like one of our modules would be imported instead.
+# The user's folder must not be on the path: a file there with the name of one of our modules would be imported.
 PROGRAM = """import sys
 sys.path[:] = filter(None, sys.path)
 from benchmark.running.processes import serve
 serve(sys.argv[1:])"""
 
-# glibc hands a large block back to the system as soon as it is freed, and fetching it anew, page by page, takes a good
-# part of a small network's time on the CPU (perf/malloc.py). 32 MiB is the largest threshold that its older versions
-# accept; other C libraries ignore these names. A user's own values come first.
+# glibc returns a large block to the system as soon as it is freed. To get it back, page by page, takes a good part of a
+# small network's time on the CPU (perf/malloc.py). 32 MiB is the largest threshold that older versions of glibc accept.
+# Other C libraries ignore these names. The user's own values take precedence.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32 - 1)}
 
 
 class Host:
-    """A host as its owner sees it: give it a job by `start`, then `wait`, one after the other."""
+    """A host, as its owner sees it. Call `start` with a job, then `wait`, in turns."""
 
     def __init__(self, modules: Iterable[str] = ()):
         command = [sys.executable, "-c", PROGRAM, *((*COMMON, *modules) if FORKING else ())]
@@ -50,7 +53,7 @@ class Host:
 
     @property
     def usable(self) -> bool:
-        """Whether it can be given another job."""
+        """Whether the host can do another job."""
         return FORKING and self._process.poll() is None
 
     def start(self, task: Task) -> int | None:
@@ -61,12 +64,12 @@ class Host:
         return self._reply()
 
     def wait(self) -> int:
-        """The exit code of the job's process, once it has ended; negative: the signal that killed it, or its host."""
+        """Wait for the job's process and return its exit code; a negative code is the signal that killed it."""
         code = self._reply()
         return code if code is not None else self._process.wait() or 1
 
     def close(self) -> None:
-        """End the host, which waits for no further job."""
+        """End the host."""
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
         self._process.wait()
@@ -82,7 +85,7 @@ _idle: list[Host] = []
 
 @contextlib.contextmanager
 def hosted(modules: Iterable[str]) -> Iterator[Host]:
-    """A host for one job: an idle one, or a new one that imports `modules` beside what every job needs."""
+    """Lend a host for one job: an idle one, or a new one that also imports `modules`."""
     try:
         host = _idle.pop()
     except IndexError:
@@ -95,17 +98,17 @@ def hosted(modules: Iterable[str]) -> Iterator[Host]:
 
 
 def dismiss() -> None:
-    """End the hosts that are idle."""
+    """End the idle hosts."""
     while _idle:
         _idle.pop().close()
 
 
 def serve(modules: Iterable[str]) -> None:
-    """Be a host: do the jobs that come in on stdin, and answer each on stdout with its process's id and exit code."""
+    """Run as a host: do the jobs that arrive on stdin, and answer each on stdout with its process id and exit code."""
     answers = os.dup(1)
-    os.dup2(2, 1)  # what a model prints is no answer
+    os.dup2(2, 1)  # the output of a model must not be taken for an answer
     for name in modules:
-        with contextlib.suppress(Exception):  # a job that needs it will say so
+        with contextlib.suppress(Exception):  # a job that needs the module reports the error
             importlib.import_module(name)
     for job in _jobs():
         child = os.fork() if FORKING else os.getpid()
@@ -120,7 +123,7 @@ def serve(modules: Iterable[str]) -> None:
 
 
 def _jobs() -> Iterator[tuple]:
-    """Arguments of `worker.main`, until the owner closes the pipe or is gone. Only the owner can write to it."""
+    """Yield arguments of `worker.main` until the owner closes the pipe or dies. Only the owner can write to it."""
     with contextlib.suppress(EOFError):
         while True:
             yield pickle.load(sys.stdin.buffer)
@@ -128,10 +131,10 @@ def _jobs() -> Iterator[tuple]:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """What is started meanwhile, and what is forked from it, gets no interrupt until it asks for them.
+    """Block interrupts for processes that are started within the block, and for their children, until they unblock.
 
-    A Ctrl-C, or the end of an allocation, reaches every process of a group: a host must outlive its job, and a job's
-    process that is not ready yet must not miss it.
+    A Ctrl-C reaches every process of a group. A host must outlive its job, and the process of a job must not miss an
+    interrupt that comes before it is ready.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -1,4 +1,4 @@
-"""What a person sees of a running job: one live bar on a terminal, one line per interval otherwise, never both."""
+"""Show the progress of a running job: a live bar on a terminal, one line per interval elsewhere."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 from ..jobs.job import Job
 
 INTERVAL = 15.0  # seconds between status lines where there is no terminal
-SHOWN = 3  # losses on the line; all of them are in train.jsonl
+SHOWN = 3  # losses on the line; train.jsonl has all of them
 
 
 class ProgressDisplay:
-    """Shows rows of the training log. Use as a context manager, so that the bar is closed whatever happens."""
+    """Shows rows of the training log. As a context manager it closes the bar in any case."""
 
     def __init__(self, job: Job, bar: bool, position: int):
         self.label, self.use_bar, self.position = job.label, bar, position
@@ -29,7 +29,7 @@ class ProgressDisplay:
             self.bar.close()
 
     def report(self, row: dict[str, Any]) -> None:
-        """Show a row: step, speed, time left, the first few losses."""
+        """Show a row of the log: step, speed, time left and the first few losses."""
         if row["phase"] != self.phase:
             self._begin(row)
         (self._draw if self.use_bar else self._print)(row)
@@ -66,6 +66,6 @@ class ProgressDisplay:
 
 
 def losses(row: dict[str, Any]) -> str:
-    """'reconstruction=31.2 kl=12.0': the first few losses of a row."""
+    """Return the first few losses of a row: 'reconstruction=31.2 kl=12.0'."""
     pairs = [(k.removeprefix("loss/"), v) for k, v in row.items() if k.startswith("loss/")]
     return " ".join(f"{name}={'not finite' if value is None else f'{value:.4g}'}" for name, value in pairs[:SHOWN])

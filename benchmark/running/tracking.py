@@ -1,4 +1,4 @@
-"""MLflow as a view of what happens. The files on disk are the truth: a tracker that is down costs one warning."""
+"""Log to MLflow. The files on disk are the source; a tracker that is down costs one warning."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..core.files import read_json, write_json
 log = logging.getLogger(__name__)
 ARTIFACTS = "mlartifacts"  # folder of a local store's artifacts, under the output root
 
-# One failed call must not hold up a training run for minutes, and a benchmark reports to nobody but its user.
+# A failed call must not delay a training run for minutes. A benchmark sends no telemetry.
 SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -29,28 +29,28 @@ SETTINGS = {
 
 
 def default_uri(out: Path) -> str:
-    """The SQLite store under the output root."""
+    """Return the address of the SQLite store under the output root."""
     return f"sqlite:///{out.resolve() / 'mlflow.db'}"
 
 
 class NoTracker:
-    """Tracks nothing: what `--no-tracking` asks for."""
+    """A tracker that does nothing, for `--no-tracking`."""
 
     def start(self, suite: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Begin or go on with the run of a job."""
+        """Begin the run of a job, or continue it."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
-        """Losses or scores at a step."""
+        """Log losses or scores at a step."""
 
     def artifacts(self, paths: Iterable[Path]) -> None:
-        """Files to keep with the run."""
+        """Store files with the run."""
 
     def finish(self, status: str) -> None:
-        """FINISHED, FAILED or KILLED."""
+        """End the run as FINISHED, FAILED or KILLED."""
 
 
 def guarded(method: Callable) -> Callable:
-    """After the first failure: one warning, and silence."""
+    """Wrap a method of the tracker: its first failure gives one warning, and later calls do nothing."""
 
     @functools.wraps(method)
     def call(self: MLflowTracker, *args: Any, **kwargs: Any) -> None:
@@ -58,7 +58,7 @@ def guarded(method: Callable) -> Callable:
             return
         try:
             method(self, *args, **kwargs)
-        except Exception as error:  # whatever the tracker raises, the run goes on
+        except Exception as error:  # the tracker may raise anything; the run goes on
             self.down = True
             log.warning("tracking is off for this job, results are not affected: %s", reason(error))
 
@@ -66,7 +66,7 @@ def guarded(method: Callable) -> Callable:
 
 
 class MLflowTracker(NoTracker):
-    """One MLflow run per job, in the experiment of its suite. A resumed job goes on in the same MLflow run.
+    """A tracker with one MLflow run per job, in the experiment of the suite. A resumed job continues its MLflow run.
 
     Args:
         uri: tracking store, e.g. `sqlite:///results/mlflow.db` or `http://host:5000`.
@@ -118,13 +118,16 @@ class MLflowTracker(NoTracker):
 
 
 def set_environment_defaults() -> None:
-    """This suite's settings for MLflow, where the user has none of their own. Before MLflow is imported."""
+    """Set MLflow's environment variables that the user has not set. Call it before MLflow is imported."""
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
 
 
 def server_command(out: Path, port: int) -> list[str]:
-    """The command that serves the local store of an output root on this machine only; FlexbenchError if it has none."""
+    """Return the command that serves the local store of an output root, on this machine only.
+
+    Raises FlexbenchError if there is no store.
+    """
     if not (out / "mlflow.db").exists():
         raise FlexbenchError(f"there is no MLflow store in '{out}'. Run something first, or give its folder by --out.")
     return [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", default_uri(out),
@@ -133,7 +136,7 @@ def server_command(out: Path, port: int) -> list[str]:
 
 
 def client(uri: str) -> Any:
-    """An MLflow client for a store."""
+    """Return an MLflow client for a store."""
     set_environment_defaults()
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("alembic").setLevel(logging.WARNING)
@@ -143,7 +146,7 @@ def client(uri: str) -> Any:
 
 
 def ensure_experiment(uri: str, out: Path, suite: str) -> str:
-    """The id of the suite's experiment, made if it is not there."""
+    """Return the id of the suite's experiment; create the experiment if it does not exist."""
     store = client(uri)
     if (found := store.get_experiment_by_name(suite)) is not None:
         return found.experiment_id
@@ -152,25 +155,28 @@ def ensure_experiment(uri: str, out: Path, suite: str) -> str:
 
 
 def mlflow_name(name: str) -> str:
-    """A metric's name with what MLflow forbids replaced: `gen_fd10k_test@space@128` -> `gen_fd10k_test/space-128`."""
+    """Replace the characters that MLflow forbids: `gen_fd10k_test@space@128` -> `gen_fd10k_test/space-128`."""
     return re.sub(r"[^\w\-. :/]", "-", name.replace("@", "/", 1))
 
 
 def reachable(uri: str, out: Path, suite: str) -> bool:
-    """Make the suite's experiment, once, before workers ask for it at the same time; False with one warning if down."""
+    """Create the suite's experiment before several workers ask for it at the same time.
+
+    Return False, after one warning, if the tracker is down.
+    """
     try:
         ensure_experiment(uri, out, suite)
         return True
-    except Exception as error:  # whatever the tracker raises, the runs go on
+    except Exception as error:  # the tracker may raise anything; the runs go on
         log.warning("tracking is off, results are not affected: %s", reason(error))
         return False
 
 
 def reason(error: Exception) -> str:
-    """The first line of an error."""
+    """Return the first line of an error's message."""
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def make_tracker(uri: str | None, out: Path, folder: Path) -> NoTracker:
-    """The tracker of a job; `uri` None means none."""
+    """Return the tracker of a job. Without a `uri` the tracker does nothing."""
     return MLflowTracker(uri, out, folder) if uri else NoTracker()

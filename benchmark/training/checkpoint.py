@@ -1,7 +1,7 @@
-"""Checkpoints that a crash cannot spoil, and the one file that is the trained model.
+"""Checkpoints that survive a crash, and the file of the trained model.
 
-A checkpoint is written aside and renamed; its name carries the hash of its content, so a damaged one is recognised
-and the one before it is used.
+A checkpoint is written to a temporary file and then renamed. Its name carries the hash of its content. A damaged
+checkpoint is recognised by that hash, and the one before it is used.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def save_checkpoint(folder: Path, phase: int, step: int, state: dict[str, Any]) -> Path:
-    """Write `state` (tensors and plain values) as `<phase>-<step>-<sha256[:16]>.pt` and drop all but the newest two."""
+    """Write `state` (tensors and plain values) as `<phase>-<step>-<sha256[:16]>.pt`; keep only the newest two files."""
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -37,7 +37,7 @@ def save_checkpoint(folder: Path, phase: int, step: int, state: dict[str, Any]) 
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """The newest whole checkpoint, in CPU memory, or None. Damaged ones are removed. No pickled code is run."""
+    """Return the newest intact checkpoint, in CPU memory, or None. Damaged ones are removed. No pickled code is run."""
     for path in checkpoints(folder):
         data = path.read_bytes()
         if digest(data) == path.stem.rsplit("-", 1)[1]:
@@ -48,12 +48,12 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """Checkpoints of a job, newest first."""
+    """Return the checkpoints of a job, newest first."""
     return sorted(folder.glob("*-*-*.pt"), reverse=True)
 
 
 def digest(data: bytes) -> str:
-    """The first 16 hex digits of SHA-256."""
+    """Return the first 16 hex digits of the SHA-256."""
     return hashlib.sha256(data).hexdigest()[:16]
 
 
@@ -64,7 +64,10 @@ def export_weights(method: Method, path: Path) -> None:
 
 
 def import_weights(method: Method, path: Path) -> Method:
-    """Fill a freshly built method from a safetensors file, strictly, and set it to eval mode."""
+    """Load all parameters and buffers of a new method from a safetensors file, and set the method to eval mode.
+
+    Raises FlexbenchError if names or shapes differ.
+    """
     try:
         method.load_state_dict(load_file(path))
     except Exception as error:  # safetensors and torch each raise their own kinds

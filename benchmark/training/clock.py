@@ -10,7 +10,7 @@ from .callbacks import Schedule
 
 
 class Clock:
-    """Wall time of a phase over all its interruptions, and when the next checkpoint is due."""
+    """Measures the wall time of a phase over all interruptions, and tells when the next checkpoint is due."""
 
     def __init__(self, spent: float, schedule: Schedule):
         self._start = time.perf_counter() - spent
@@ -18,12 +18,12 @@ class Clock:
         self._last, self._cost = time.perf_counter(), 0.0
 
     def seconds(self) -> float:
-        """Seconds spent in this phase."""
+        """Return the seconds spent in this phase."""
         return time.perf_counter() - self._start
 
     @contextlib.contextmanager
     def saving(self) -> Iterator[None]:
-        """Around the writing of a checkpoint."""
+        """Measure the writing of a checkpoint, which happens within the block."""
         started = time.perf_counter()
         yield
         self._last = time.perf_counter()
@@ -31,13 +31,13 @@ class Clock:
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Around what is no training."""
+        """Stop the clock within the block."""
         started = time.perf_counter()
         yield
         self._start += time.perf_counter() - started
 
     def checkpoint_due(self, step: int) -> bool:
-        """By count or by time, whichever comes first; by time at most a twentieth of the run goes into writing."""
+        """Tell whether a checkpoint is due, by steps or by time. Writing takes at most a twentieth of the time."""
         every = self._schedule.checkpoint_steps
         interval = max(self._schedule.checkpoint_seconds, 20 * self._cost)
         return bool(every and step % every == 0) or time.perf_counter() - self._last > interval

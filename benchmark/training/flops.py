@@ -1,4 +1,4 @@
-"""Count the floating-point operations of one training step, because equal steps are not equal compute."""
+"""Count the floating-point operations of a training step: models with equal steps differ in compute."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.utils.flop_counter import flop_registry
 
 
 class FlopTally(TorchDispatchMode):
-    """Adds up the FLOPs of matrix products and convolutions run within the block, backward passes included.
+    """Adds up the FLOPs of the matrix products and convolutions within the block, backward passes included.
 
-    Uses torch's own formulas. Unlike `FlopCounterMode` it tracks no modules, so that it also works where a loss
-    contains `torch.autograd.grad`, as gradient penalties do. Element-wise work is not counted.
+    The formulas are torch's own. Unlike `FlopCounterMode` this mode tracks no modules, so it also works for a loss that
+    calls `torch.autograd.grad`, as gradient penalties do. Element-wise operations are not counted.
     """
 
     def __init__(self):

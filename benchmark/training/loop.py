@@ -1,4 +1,4 @@
-"""Train one job: phases, precision, averages of the weights, logs, checkpoints, resume. `train` reads top to bottom."""
+"""Train one job: phases, precision, EMA, logs, checkpoints, resume. Read it from `train` downwards."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class TrainingRun:
         seed_everything(derive(self.config.seed, *purpose))
 
     def autocast(self) -> contextlib.AbstractContextManager:
-        """bf16 autocast where the run asks for it; nothing otherwise.
+        """Return the context of bf16 autocast if the run asks for it, else one that does nothing.
 
-        Without its cache of cast weights: an update steps within the block, and must see the weights it has moved.
+        The cache of cast weights is off: an update takes optimizer steps within the block and must see its new weights.
         """
         if self.config.train.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16, cache_enabled=False)
@@ -60,15 +60,15 @@ class TrainingRun:
 
 @dataclass
 class PhaseProgress:
-    """Where a run stands. With the weights it is the whole state: every random draw is a function of the step."""
+    """The position of a run. Together with the weights it is the whole state, since the step determines every draw."""
 
     phase: str  # the current phase
     step: int = 0  # steps done in it
     drawn: int = 0  # batches drawn in it
     seconds: float = 0.0  # wall time spent in it, summed over interruptions
-    inputs: str = ""  # hash of what the phase trains on, where it is not the images themselves
+    inputs: str = ""  # hash of the phase's own inputs; empty where it trains on the images
     sums: dict[str, Tensor] = field(default_factory=dict)  # losses since the last row of the log
-    counts: dict[str, int] = field(default_factory=dict)  # how many steps gave each of them
+    counts: dict[str, int] = field(default_factory=dict)  # steps behind each of the sums
     accounts: Accounts = field(default_factory=list)  # one per finished phase
 
 
@@ -76,11 +76,16 @@ def train(
     config: JobConfig, method_class: type[Method], rows: Rows, folder: Path, device: torch.device,
     callbacks: Callbacks | None = None,
 ) -> Method:  # fmt: skip
-    """Train (or go on training) a job and leave `model.safetensors` and `training.json` in its folder.
+    """Train a job, or resume it, and write `model.safetensors` and `training.json` to its folder.
 
-    `rows` are the training images. A run cut anywhere resumes from its newest whole checkpoint and ends with the
-    same weights, bit for bit, on the same machine. Raises DivergedError when a loss is not finite, Interrupted when
-    `callbacks.stop` says so, FlexbenchError when the folder holds another model's state.
+    An interrupted run resumes from its newest intact checkpoint. On the same machine it ends with the same weights, bit
+    for bit.
+
+    Args:
+        rows: the training images.
+
+    Raises DivergedError if a loss or a weight is not finite, Interrupted if `callbacks.stop` returns True, and
+    FlexbenchError if the folder holds the state of another model.
     """
     seed_everything(derive(config.seed, "weights"))
     method = config.build(method_class).to(device)
@@ -106,7 +111,7 @@ def train(
 
 
 def run_fit(run: TrainingRun, phase: Fit) -> dict[str, Any]:
-    """A closed-form fit on all training images, in eval mode. Returns what it cost."""
+    """Run a closed-form fit on all training images, in eval mode, and return its cost."""
     started = time.perf_counter()
     run.seed("fit", phase.name)
     run.method.eval()
@@ -122,9 +127,11 @@ def run_train(
     state: Mapping[str, Any] | None,
     later: Sequence[Train | Fit] = (),
 ) -> dict[str, Any]:
-    """The training loop; `state` is what a checkpoint within this phase held. Returns what the phase cost.
+    """Run the training loop of one phase and return its cost.
 
-    `later` are the phases that follow: with fits alone, snapshots can be taken of this one.
+    Args:
+        state: content of the checkpoint within this phase from which the run resumes; None: the phase begins.
+        later: the phases that follow. Snapshots are taken if all of them are fits.
     """
     config, method, callbacks = run.config, run.method, run.callbacks
     rows = phase_rows(run, phase)
@@ -172,7 +179,7 @@ def run_train(
 
 
 def cost(progress: PhaseProgress, batch_size: int, opt: Optimizers, flops: int) -> dict[str, Any]:
-    """What a phase of training has cost so far."""
+    """Return the cost of a phase of training so far."""
     return {"steps": progress.step, "images": progress.drawn * batch_size, "optimizer_steps": dict(opt.steps),
             "flops_per_step": flops, "seconds": progress.seconds}  # fmt: skip
 
@@ -190,7 +197,7 @@ def take_snapshot(run: TrainingRun, progress: PhaseProgress, ema: EMA, account: 
 
 
 def show_copy(run: TrainingRun, progress: PhaseProgress, ema: EMA, account: dict[str, Any]) -> None:
-    """What `take_snapshot` does, with its errors."""
+    """Do the work of `take_snapshot`; raises any error of the model or the callback."""
     twin = run.config.build(type(run.method)).to(run.device)
     twin.load_state_dict(ema.weights or run.method.state_dict())
     accounts = [*progress.accounts, {"name": progress.phase, **account}]
@@ -201,14 +208,14 @@ def show_copy(run: TrainingRun, progress: PhaseProgress, ema: EMA, account: dict
 
 
 def check_names(names: list[str]) -> list[str]:
-    """Phases are found again by name, so no two may share one."""
+    """Check that no two phases share a name, since a resumed run finds its phase by name."""
     if len(set(names)) < len(names):
         raise FlexbenchError(f"two phases of a model have the same name: {', '.join(names)}.")
     return names
 
 
 def phase_rows(run: TrainingRun, phase: Train) -> Rows:
-    """What the phase draws its batches from: the images, or the phase's own inputs computed from them once."""
+    """Return the rows that the phase draws batches from: the images, or inputs that are computed from them once."""
     if phase.inputs is None:
         return run.rows
     run.seed("inputs", phase.name)
@@ -217,7 +224,7 @@ def phase_rows(run: TrainingRun, phase: Train) -> Rows:
 
 
 def flops_of_one_step(run: TrainingRun, phase: Train, rows: Rows) -> int:
-    """Forward and backward FLOPs of one update, counted on a copy of the method so that the run is not touched."""
+    """Count the forward and backward FLOPs of one update, on a copy of the method, so that the run does not change."""
     twin = copy.deepcopy(run.method)
     (trial,) = [p for p in twin.phases(run.config.budget) if p.name == phase.name]
     run.seed("flops")
@@ -248,7 +255,7 @@ def write_row(run: TrainingRun, phase: Train, progress: PhaseProgress) -> dict[s
 
 
 def check_finite(run: TrainingRun, progress: PhaseProgress, opt: Optimizers) -> None:
-    """DivergedError if a loss, the weights or the buffers are not finite. Called before anything is saved."""
+    """Raise DivergedError if a loss, a weight or a buffer is not finite. This is called before anything is saved."""
     opt.check_finite(progress.phase)
     for name, buffer in run.method.named_buffers():
         if buffer.is_floating_point() and not all_finite([buffer]):
@@ -256,7 +263,7 @@ def check_finite(run: TrainingRun, progress: PhaseProgress, opt: Optimizers) -> 
 
 
 def content(rows: Rows) -> str:
-    """Hash of a phase's own inputs; empty for the images, which the dataset's hash covers."""
+    """Return the hash of a phase's own inputs. It is empty for the images, which the dataset's hash covers."""
     return rows.digest() if isinstance(rows, CachedRows) else ""
 
 
@@ -270,7 +277,7 @@ def check_inputs(phase: Train, inputs: str, progress: PhaseProgress) -> None:
 
 
 def save(run: TrainingRun, progress: PhaseProgress, opt: Optimizers | None = None, ema: EMA | None = None) -> None:
-    """Write a checkpoint; without optimizers it stands at the start of a phase."""
+    """Write a checkpoint. Without optimizers it marks the start of a phase."""
     state = {
         "progress": vars(progress),
         "method": run.method.state_dict(),
@@ -281,7 +288,7 @@ def save(run: TrainingRun, progress: PhaseProgress, opt: Optimizers | None = Non
 
 
 def restore(run: TrainingRun, names: list[str]) -> tuple[PhaseProgress, dict[str, Any] | None]:
-    """Fill the method from the newest checkpoint. Returns where the run stands, and the state within a phase if any."""
+    """Load the newest checkpoint into the method. Return the run's position, and the state within a phase if any."""
     state = load_checkpoint(run.folder / "checkpoint")
     if state is None:
         return PhaseProgress(phase=names[0]), None
@@ -298,7 +305,7 @@ def restore(run: TrainingRun, names: list[str]) -> tuple[PhaseProgress, dict[str
 
 
 def truncate_log(path: Path, progress: PhaseProgress) -> None:
-    """Drop rows written after the checkpoint that a run resumes from: they will be written again."""
+    """Drop the rows of the log that follow the checkpoint from which the run resumes: they are written again."""
     finished = {account["name"] for account in progress.accounts}
     kept = [
         row

@@ -15,9 +15,14 @@ from .checkpoint import import_weights
 
 
 def load_trained(run_dir: str | Path, device: Any = "cpu", include: Iterable[str] = ()) -> Method:
-    """The trained model of a run, in eval mode, rebuilt from config.json and model.safetensors. No pickle is read.
+    """Return the trained model of a run, in eval mode. No pickle is read.
 
-    `include` names the files that define models of your own. Raises FlexbenchError if the run is not trained.
+    Args:
+        run_dir: the run folder, with config.json and model.safetensors.
+        device: where the model goes.
+        include: files that define models of your own.
+
+    Raises FlexbenchError if the run is not trained.
     """
     job = Job.open(Path(run_dir))
     if not job.trained:
