@@ -31,9 +31,8 @@ def make_deterministic(threads: int | None = None) -> None:
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_deterministic_debug_mode(
-        "warn"
-    )  # use_deterministic_algorithms would import the compiler, which takes seconds
+    # The same setting by `use_deterministic_algorithms` would import the compiler, which takes seconds.
+    torch.set_deterministic_debug_mode("warn")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False

@@ -185,10 +185,10 @@ def cost(progress: PhaseProgress, batch_size: int, opt: Optimizers, flops: int) 
 
 
 def take_snapshot(run: TrainingRun, progress: PhaseProgress, ema: EMA, account: dict[str, Any]) -> None:
-    """Show the callbacks the model as it would be if training ended now: ema_modules weights, and the fits that follow.
+    """Give `callbacks.snapshot` the model as it would be if training ended now: with its EMA and the later fits.
 
-    It gets a copy in eval mode, the step, and what all phases have cost. The run itself is not touched: its random
-    draws are functions of the step, and what fails here (an early model may make no image) costs a warning.
+    The callback gets a copy in eval mode, the step, and the cost of all phases. The run itself does not change, since
+    the step determines its random draws. An error here costs a warning: an early model may fail to make images.
     """
     try:
         show_copy(run, progress, ema, account)
