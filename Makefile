@@ -1,4 +1,4 @@
-# `make demo`, `make figures` and `make test` do all of their own set-up: they need Python 3.10 or newer and make, nothing else.
+# Every target does its own set-up: it needs Python 3.10 or newer and make, nothing else.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -10,7 +10,7 @@ R5     := --datasets synthetic-r5 --score-every 125 --set wae-gan.critic=wgan-gp
 MIXTURE := --datasets synthetic-mog --set vae.decoder_variance=0.05 --set wae-gan.reg_scale=0.25 \
 	--set wae-gmm.reg_scale=0.25 --set wae-gmm.components=8 --set wae-gmm.radius=3 --set wae-gmm.variance=0.25
 
-.PHONY: demo figures test clean
+.PHONY: demo figures check test style types docs clean
 
 demo: $(VENV)/installed        ## every model on embedded real images, trained, scored and tabulated, offline
 	$(BIN)/flexbench run --models all --datasets digits --preset smoke --jobs 2 --out $(OUT)
@@ -23,15 +23,31 @@ figures: $(VENV)/installed     ## the paper's two studies on synthetic vectors, 
 	$(BIN)/flexbench figure 2 3 --format pdf,png --out $(STUDIES)
 	$(BIN)/flexbench table 1 --out $(STUDIES)
 
-test: $(VENV)/installed        ## linter, formatter and the whole test suite
+check: style types             ## before a commit: linter, formatter, types and the fast tests, about two minutes
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test: style                    ## linter, formatter and the whole test suite
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+style: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+types: $(VENV)/installed
+	$(BIN)/mypy
+
+docs: $(VENV)/docs-installed   ## the documentation site, in site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Pages: site/index.html"
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-clean:                         ## remove the environment and the demo's results
-	rm -rf $(VENV) results/demo
+$(VENV)/docs-installed: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+clean:                         ## remove the environment, the built pages and the demo's results
+	rm -rf $(VENV) site results/demo
