@@ -58,7 +58,7 @@ class DatasetInfo:
     files: tuple[str, ...] = ()  # patterns below the data folder; `load` is called again when one of these changes
     modes: LatentModes | None = field(default=None, compare=False)  # of the true latent space, where the data have them
     resizable: bool = False  # whether --image-size may replace `size`
-    form: str = ""  # how a name with an argument is written, such as "name:N"
+    form: str = ""  # how a name with an argument is written: "name:N", or "name:PATH" for a path of this machine
     load: Callable[[Path], Mapping[str, Any]] | None = field(default=None, compare=False, repr=False)
     open: Callable[[DatasetInfo, Path, bool], Source] | None = field(default=None, compare=False, repr=False)
     parse: Callable[[DatasetInfo, str], DatasetInfo] | None = field(default=None, compare=False, repr=False)

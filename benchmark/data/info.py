@@ -13,8 +13,8 @@ from pathlib import Path
 from ..core.errors import FlexbenchError, unknown
 from .declaration import VECTOR_SPACE, DatasetInfo, LatentModes, check_declaration, shape_of
 
-__all__ = ["DATASETS", "VECTOR_SPACE", "DatasetInfo", "LatentModes", "dataset_info", "info_of_slug", "origin_of",
-           "register", "shape_of", "size_for", "source_hash"]  # fmt: skip
+__all__ = ["DATASETS", "VECTOR_SPACE", "DatasetInfo", "LatentModes", "dataset_info", "info_of_slug", "is_built_in",
+           "origin_of", "public_name", "register", "shape_of", "size_for", "source_hash"]  # fmt: skip
 
 BUILT_IN = ("digits", "torchvision_sets", "celeba", "sprites", "synthetic", "folder")  # modules, in the order of `ls`
 
@@ -103,6 +103,20 @@ def info_of_slug(slug: str) -> DatasetInfo | None:
             except FlexbenchError:
                 return None
     return None
+
+
+def public_name(name: str) -> str:
+    """Return a dataset's name for other users: 'name:PATH' instead of a path of this machine."""
+    for info in DATASETS.values():
+        if info.form == f"{info.kind}:PATH" and name.startswith(f"{info.kind}:"):
+            return info.form
+    return name
+
+
+def is_built_in(name: str) -> bool:
+    """Return whether the suite itself has a dataset, or a plug-in defines it."""
+    kinds = [info.kind for info in DATASETS.values() if _origins[info.name].startswith(f"{__package__}.")]
+    return name.partition(":")[0] in kinds
 
 
 def size_for(name: str, image_size: int | None) -> int | None:

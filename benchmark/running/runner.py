@@ -19,7 +19,7 @@ from ..core.device import choose_device
 from ..core.errors import FlexbenchError
 from ..core.files import ensure_dir
 from ..data import Dataset, open_dataset
-from ..data.info import dataset_info
+from ..data.info import dataset_info, size_for
 from ..evaluation.evaluator import check_count
 from ..evaluation.features import feature_space, slow_import
 from ..jobs.config import JobConfig, Overrides, label, preset
@@ -98,7 +98,7 @@ def expand(request: Request) -> tuple[list[Job], dict[str, Dataset]]:
         raise FlexbenchError("no dataset given. Use --datasets digits, or names from 'flexbench ls datasets'.")
     for space in {request.evaluation(name).space for name in names}:
         feature_space(space, request.inception_weights)  # missing weights are found before hours of training
-    datasets = {name: open_dataset(name, request.data_dir, _size_for(name, request)) for name in names}
+    datasets = {name: open_dataset(name, request.data_dir, size_for(name, request.image_size)) for name in names}
     for name, dataset in datasets.items():
         check_count(dataset, request.evaluation(name).images)
     pairs = [(d, m) for d in names for m in suited(models, datasets[d], registry)]
@@ -144,11 +144,6 @@ def check_models(request: Request, registry: Registry) -> list[str]:
     for name in models:
         request.overrides.method(name, registry.get(name).Config, 1, train.width)
     return models
-
-
-def _size_for(dataset: str, request: Request) -> int | None:
-    """--image-size concerns the folder datasets of a grid alone."""
-    return request.image_size if dataset.startswith("folder:") else None
 
 
 def _job(request: Request, registry: Registry, dataset: Dataset, name: str, model: str, dim: int | None,
@@ -269,7 +264,7 @@ class Workers:
         shared = {f.name: getattr(r, f.name) for f in fields(WorkerOptions) if hasattr(r, f.name)}
         own = {"evaluation": r.evaluation(job.config.dataset), "threads": threads(r), "position": position,
                "dataset_hash": self.hashes[job.config.dataset], "bar": sys.stderr.isatty(),
-               "image_size": _size_for(job.config.dataset, r)}  # fmt: skip
+               "image_size": size_for(job.config.dataset, r.image_size)}  # fmt: skip
         return WorkerOptions(**{**shared, **own})
 
     def _interrupt(self, number: int, frame: object) -> None:

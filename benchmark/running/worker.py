@@ -137,8 +137,8 @@ class Worker:
         o, config = self.options, self.job.config
         self.tracker = make_tracker(o.tracking_uri, o.out, self.job.folder)
         self.device = choose_device(o.device)
+        self.method_class = Registry.load(o.include).get(config.model)  # first: a plug-in may define the dataset
         self.dataset = open_dataset(config.dataset, o.data_dir, o.image_size, download=False)
-        self.method_class = Registry.load(o.include).get(config.model)
         self.space = feature_space(self.evaluation.space, o.inception_weights, str(self.device))
         self._begin_session()
         self._start_tracking()
