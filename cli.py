@@ -197,9 +197,11 @@ def exit_code(words: list[str]) -> int:
 @WHICH
 @CHECKPOINT
 @click.option("--published", is_flag=True, help="Below tables 1 and 2, how their order agrees with the paper's.")
+@INCLUDE
 def table(
-    name: str, roots: tuple[Path, ...], styles: str, rule: str, budget_by: str, published: bool, **which: Any
-) -> None:
+    name: str, roots: tuple[Path, ...], styles: str, rule: str, budget_by: str, published: bool,
+    include: tuple[str, ...], **which: Any,
+) -> None:  # fmt: skip
     """Make the paper's tables of what has run.
 
     1 Frechet distances, 2 precision/recall, 3 distances against latent size, 4 memorisation, and what training cost.
@@ -211,9 +213,11 @@ def table(
     flexbench table 1 --published
     """
     from benchmark.jobs.results import read_results
+    from benchmark.registry import Registry
     from benchmark.reporting import formats, paper
     from benchmark.reporting.tables import make_several
 
+    Registry.load(include)
     wanted = words(styles, STYLES, "format")
     if published and (wanted != ["md"] or name not in ("1", "2", "all")):
         raise FlexbenchError("--published goes with tables 1 and 2, in Markdown: flexbench table 1 --published.")
@@ -248,17 +252,19 @@ def table(
 def figure(names: tuple[str, ...], roots: tuple[Path, ...], formats: str, device: str, **options: Any) -> None:
     """Draw figures of what has run into OUT/figures. With 'all', the default, those that can be made.
 
-    2 prior and codes in training on synthetic-r5, 3 latent spaces of synthetic-mog (runs the models), 4
-    reconstructions and samples, 5 walks in latent space and nearest training images (runs the models, which needs
-    their weights and data), dims: scores against latent size, pareto: score against training compute, curves: losses.
+    2: prior and codes in training, on vectors with a known dimension. 3: latent spaces of mixtures (runs the models).
+    4: reconstructions and samples. 5: walks in latent space and nearest training images (runs the models, which needs
+    their weights and data). dims: scores against latent size. pareto: score against training compute. curves: losses.
 
     \b
     flexbench figure
     flexbench figure pareto dims --format pdf
     flexbench figure 5 --models "flexae*"
     """
+    from benchmark.registry import Registry
     from benchmark.reporting.figures import Query, make, make_several, save
 
+    Registry.load(options["include"])
     wanted = words(formats, FORMATS, "format")
     everything = not names or "all" in names
     query = Query(roots[0], device=device, **options)
@@ -274,7 +280,8 @@ def figure(names: tuple[str, ...], roots: tuple[Path, ...], formats: str, device
 @ROOTS
 @click.option("--to", type=click.Path(path_type=Path), help="The file to write. Default: report.html under --out.")
 @WHICH
-def report(roots: tuple[Path, ...], **options: Any) -> None:
+@INCLUDE
+def report(roots: tuple[Path, ...], include: tuple[str, ...], **options: Any) -> None:
     """Write what has run as one HTML page: tables, pictures, diagnostics, where and how it was made. It loads nothing.
 
     \b
@@ -282,7 +289,9 @@ def report(roots: tuple[Path, ...], **options: Any) -> None:
     flexbench report --out results/mnist-cpu --to mnist.html
     """
     from benchmark.api import report as write
+    from benchmark.registry import Registry
 
+    Registry.load(include)
     path = write(roots[0], **options)
     click.echo(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
@@ -339,7 +348,8 @@ def sample(run_dir: Path, count: int, out: Path, seed: int, include: tuple[str, 
 @main.command()
 @click.argument("what", type=click.Choice(["models", "datasets", "metrics", "features", "runs"]))
 @click.option("-v", "--verbose", is_flag=True,
-              help="runs: their diagnostics and last losses. models: the card of each, in Markdown.")  # fmt: skip
+              help="runs: their diagnostics and last losses. models: the card of each, in Markdown. "
+                   "datasets: a note on each.")  # fmt: skip
 @OUT
 @INCLUDE
 def ls(what: str, verbose: bool, out: Path, include: tuple[str, ...]) -> None:
@@ -359,28 +369,30 @@ def ls(what: str, verbose: bool, out: Path, include: tuple[str, ...]) -> None:
 
         click.echo(model_cards(include), nl=False)
         return
-
-    arguments = {"runs": (out,), "models": (include,)}.get(what, ())
-    click.echo(listing.aligned(getattr(listing, what)(*arguments)))
+    if verbose and what == "datasets":
+        click.echo(listing.datasets_with_notes(include))
+        return
+    click.echo(listing.aligned(getattr(listing, what)(out if what == "runs" else include)))
 
 
 @main.command()
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
-def check(path: Path) -> None:
-    """Check a model of your own against the contract that every model of the suite keeps. Takes seconds.
+@DATA_DIR
+def check(path: Path, data_dir: Path | None) -> None:
+    """Check the models, datasets, metrics and feature spaces of a file of your own against their contracts.
 
     \b
     flexbench check my_model.py
+    flexbench check my_dataset.py --data-dir DIR
     """
     from benchmark.conformance import run_checks
     from benchmark.registry import Registry
 
-    registry = Registry.load([path])
     problems = 0
-    for name in registry.sources:
-        for fact, problem in run_checks(registry.get(name)):
-            click.echo(f"{name}: {fact}: {problem or 'ok'}")
-            problems += problem is not None
+    for found in Registry.load([path]).included:
+        for result in run_checks(found.noun, found.value, data_dir):
+            click.echo(f"{found.name}: {result.fact}: {result.text}")
+            problems += result.problem is not None
     sys.exit(1 if problems else 0)
 
 
@@ -395,7 +407,11 @@ def data() -> None:
 @IMAGE_SIZE
 @click.option("--from", "source", type=click.Path(path_type=Path), help="Folder of the raw files, like --data-dir.")
 @click.option("--offline", is_flag=True, help="Never download.")
-def prepare(name: str, data_dir: Path | None, image_size: int | None, source: Path | None, offline: bool) -> None:
+@INCLUDE
+def prepare(
+    name: str, data_dir: Path | None, image_size: int | None, source: Path | None, offline: bool,
+    include: tuple[str, ...],
+) -> None:  # fmt: skip
     """Make a dataset ready: find or download its files and write the store that training reads.
 
     \b
@@ -403,7 +419,9 @@ def prepare(name: str, data_dir: Path | None, image_size: int | None, source: Pa
     flexbench data prepare celeba --from /data/celeba_download
     """
     from benchmark.data import open_dataset
+    from benchmark.registry import Registry
 
+    Registry.load(include)
     dataset = open_dataset(name, source or data_dir, image_size, download=not offline)
     click.echo(
         f"{dataset.name}: {dataset.info.shape}, {len(dataset.train):,} train, "

@@ -133,18 +133,20 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
     from .core.device import make_deterministic
     from .core.errors import FlexbenchError
     from .data import open_dataset
-    from .data.info import shape_of
+    from .data.info import shape_of, size_for
     from .evaluation.diagnostics import prior_mismatch
     from .evaluation.evaluator import References, check_count, score_generated, score_latents, score_method
     from .evaluation.features import feature_space
     from .evaluation.image_folder import read_images
     from .jobs.job import Job
+    from .registry import Registry
 
     make_deterministic()
+    Registry.load(include)
     if is_run(source):
         config = Job.open(Path(source)).config
         dataset, seed = dataset or config.dataset, config.seed if seed is None else seed
-        image_size = image_size or (config.data["size"] if dataset.startswith("folder:") else None)
+        image_size = image_size or size_for(dataset, config.data["size"])
         source = load(source, device, include)
     if dataset is None:
         raise FlexbenchError("--dataset is needed to score a folder of images, e.g. --dataset mnist.")

@@ -1,4 +1,4 @@
-"""What `flexbench ls` prints: plain rows of text."""
+"""The rows of text that `flexbench ls` prints."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from .jobs.job import Job, find_jobs
+from .registry import Registry
 
 Rows = list[tuple[str, ...]]
 
 
 def models(include: Iterable[str] = ()) -> Rows:
-    """Name, title, paper with venue and year, where it is defined."""
-    from .registry import Registry
-
+    """Return name, title, paper with venue and year, and place of definition of every model."""
     registry = Registry.load(include)
     rows: Rows = [("model", "title", "paper", "defined in")]
     for name in registry.targets:
@@ -22,43 +21,57 @@ def models(include: Iterable[str] = ()) -> Rows:
     return rows
 
 
-def datasets() -> Rows:
-    """Name, image size, default latent size, splits, licence, source."""
+def datasets(include: Iterable[str] = ()) -> Rows:
+    """Return name, image size, default latent size, splits, licence and source of every dataset."""
     from .data import DATASETS
+    from .data.info import origin_of
 
+    Registry.load(include)
     rows: Rows = [("dataset", "images", "m", "splits", "licence", "source")]
     for info in DATASETS.values():
-        rows.append((info.name, info.shape, str(info.latent_dim), info.splits, info.licence, info.source))
+        source = info.source or origin_of(info.name)
+        rows.append((info.name, info.shape, str(info.latent_dim), info.splits, info.licence, source))
     return rows
 
 
-def metrics() -> Rows:
-    """Family, direction, meaning."""
+def datasets_with_notes(include: Iterable[str] = ()) -> str:
+    """Return the rows of every dataset as text, each with its title and note below it."""
+    from .data import DATASETS
+
+    head, *rows = aligned(datasets(include)).splitlines()
+    notes = [f"    {info.title}. {info.note}".rstrip() for info in DATASETS.values()]
+    return "\n".join([head, *(line for pair in zip(rows, notes, strict=True) for line in pair)])
+
+
+def metrics(include: Iterable[str] = ()) -> Rows:
+    """Return family, direction and meaning of every metric."""
     from .metrics import METRICS
 
+    Registry.load(include)
     arrows = {"lower": "lower is better", "higher": "higher is better", None: ""}
     rows: Rows = [("score", "direction", "meaning")]
     return rows + [(m.family, arrows[m.better], m.title) for m in METRICS.values()]
 
 
-def features() -> Rows:
-    """Feature space, dimension, meaning."""
+def features(include: Iterable[str] = ()) -> Rows:
+    """Return name, dimension and meaning of every feature space."""
     from .evaluation.features import FEATURE_SPACES
 
+    Registry.load(include)
     rows: Rows = [("space", "dimension", "meaning")]
     return rows + [(n, str(s.dimension or "C*H*W"), s.description) for n, s in FEATURE_SPACES.items()]
 
 
 def runs(out: Path) -> Rows:
-    """State and folder of every run under an output root."""
+    """Return state, settings and folder of every run under an output root."""
     return _run_rows(find_jobs(out))
 
 
 def runs_with_diagnostics(out: Path) -> str:
-    """Every run with its diagnostics figures and its last logged losses below it."""
+    """Return every run as text, with its diagnostics and its last logged losses below it."""
     jobs = find_jobs(out)
     head, *rows = aligned(_run_rows(jobs)).splitlines()
-    return "\n".join([head, *(line for job, row in zip(jobs, rows, strict=True) for line in (row, *_figures(job)))])
+    return "\n".join([head, *(line for job, row in zip(jobs, rows, strict=True) for line in (row, *_values(job)))])
 
 
 def _run_rows(jobs: Iterable[Job]) -> Rows:
@@ -70,13 +83,13 @@ def _run_rows(jobs: Iterable[Job]) -> Rows:
     return rows
 
 
-def _figures(job: Job) -> Iterator[str]:
-    for name, figures in (("diagnostics", job.diagnostics), ("last losses", job.last_losses)):
-        if figures:
-            yield f"    {name}: " + ", ".join(f"{k} {v:.4g}" for k, v in figures.items() if v is not None)
+def _values(job: Job) -> Iterator[str]:
+    for name, values in (("diagnostics", job.diagnostics), ("last losses", job.last_losses)):
+        if values:
+            yield f"    {name}: " + ", ".join(f"{k} {v:.4g}" for k, v in values.items() if v is not None)
 
 
 def aligned(rows: Rows) -> str:
-    """Columns padded to their widest cell."""
+    """Return rows as text, with each column padded to its widest cell."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

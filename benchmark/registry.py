@@ -1,4 +1,8 @@
-"""Names -> things, imported only when asked for: the suite's models, entry points, and users' own files."""
+"""The models by name, and everything that plug-ins define: models, datasets, metrics and feature spaces.
+
+A plug-in is a Python file given by `--include`, or an installed package with entry points. A model is imported when it
+is asked for. Datasets, metrics and feature spaces go into the process-wide tables of the modules that own them.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +14,10 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from .core.errors import FlexbenchError, unknown
 
@@ -38,7 +43,51 @@ BUILT_IN = {
     "flexae-sr": "flexae.flexae_sr:FlexAESR",
 }
 RESERVED = ("all", "train")  # a word of --models, and a section of settings
-ENTRY_POINTS = "flexbench.models"  # a package may register models under this entry-point group
+MODEL_GROUP = "flexbench.models"  # the entry-point group of models
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of plug-in besides models: a class, and the function that registers its instances.
+
+    Some owners stand above this module, which must not import them. A plug-in that declares an instance has imported
+    the owner, so the owner is looked up in `sys.modules`.
+    """
+
+    noun: str
+    owner: str  # module with the class and the function `register(instance, origin)`
+    class_name: str
+    group: str  # entry-point group
+
+    def is_instance(self, value: object) -> bool:
+        """Return whether a value is a declaration of this kind."""
+        owner = sys.modules.get(self.owner)
+        return hasattr(owner, "register") and isinstance(value, getattr(owner, self.class_name))
+
+    def is_registered(self, value: object) -> bool:
+        """Return whether this very object stands in a table of the owner: then another module has defined it."""
+        tables = [table for table in vars(sys.modules[self.owner]).values() if isinstance(table, dict)]
+        return any(value is known for table in tables for known in table.values())
+
+    def register(self, value: Any, origin: str) -> None:
+        """Add a declaration to the owner's table."""
+        sys.modules[self.owner].register(value, origin)
+
+
+KINDS = (
+    Kind("dataset", "benchmark.data.info", "DatasetInfo", "flexbench.datasets"),
+    Kind("metric", "benchmark.metrics", "Metric", "flexbench.metrics"),
+    Kind("feature space", "benchmark.evaluation.features.spaces", "SpaceInfo", "flexbench.features"),
+)
+
+
+@dataclass(frozen=True)
+class Included:
+    """One thing that an included file defines."""
+
+    noun: str  # "model", or the noun of a Kind
+    name: str
+    value: Any  # the class of a model, or the instance
 
 
 @dataclass
@@ -46,21 +95,29 @@ class Registry:
     """Models by the name a user types. A target is "module:attribute", or a class once it is loaded."""
 
     targets: dict[str, str | type[Method]] = field(default_factory=lambda: dict(BUILT_IN))
-    origins: dict[str, str] = field(default_factory=dict)  # name -> file or package, for names not built in
-    sources: dict[str, str] = field(default_factory=dict)  # name -> hash of an included file
+    origins: dict[str, str] = field(default_factory=dict)  # name of a model -> file or package, unless it is built in
+    sources: dict[str, str] = field(default_factory=dict)  # name of an included model -> hash of its file
+    included: list[Included] = field(default_factory=list)  # everything that included files define
 
     @classmethod
     def load(cls, include: Iterable[str | Path] = ()) -> Registry:
-        """Built-in models, installed entry points, and the models of the files or folders in `include`."""
+        """Register the entry points of installed packages and the files or folders in `include`.
+
+        Returns the models. Raises FlexbenchError for a file that cannot be imported or defines nothing, and for a name
+        that is taken.
+        """
         registry = cls()
-        for point in entry_points(group=ENTRY_POINTS):
+        for point in entry_points(group=MODEL_GROUP):
             registry.add(point.name, point.value, point.value)
+        for kind in KINDS:
+            for point in entry_points(group=kind.group):
+                kind.register(_instance(point, kind), point.value)
         for path in dict.fromkeys(Path(p).resolve() for p in include):
             registry.include(path)
         return registry
 
     def add(self, name: str, target: str | type[Method], origin: str) -> None:
-        """Register one model; a bad name, and one that is taken, are errors that name the owners."""
+        """Register one model. Raises FlexbenchError for a bad name, and for a taken one; it names both owners."""
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or name in RESERVED:
             raise FlexbenchError(
                 f"'{name}' of {origin} cannot be a model's name: use lower-case letters, digits, '-', '.' and '_', "
@@ -72,20 +129,31 @@ class Registry:
         self.targets[name], self.origins[name] = target, origin
 
     def include(self, path: Path) -> None:
-        """Register every `Method` that a Python file defines, or those of all Python files of a folder."""
+        """Register everything that a Python file defines, or all Python files of a folder."""
         if not path.exists():
             raise FlexbenchError(f"--include: there is no file or folder '{path}'.")
-        found = 0
+        before = len(self.included)
         for file in sorted(path.glob("*.py")) if path.is_dir() else [path]:
-            for method in _methods_of(file):
-                self.add(method.name, method, str(file))
-                self.sources[method.name] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
-                found += 1
-        if not found:
-            raise FlexbenchError(f"--include: '{path}' defines no subclass of benchmark.method.Method with a name.")
+            self._include_file(file)
+        if len(self.included) == before:
+            raise FlexbenchError(
+                f"--include: '{path}' defines no subclass of benchmark.method.Method with a name, and no DatasetInfo, "
+                "Metric or SpaceInfo."
+            )
+
+    def _include_file(self, file: Path) -> None:
+        module = _import_file(file)
+        for method in _methods_of(module):
+            self.add(method.name, method, str(file))
+            self.sources[method.name] = hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+            self.included.append(Included("model", method.name, method))
+        for kind in KINDS:
+            for name, value in _instances_of(module, kind, file).items():
+                kind.register(value, str(file))
+                self.included.append(Included(kind.noun, name, value))
 
     def get(self, name: str) -> type[Method]:
-        """The class of a model; FlexbenchError with a suggestion for an unknown name."""
+        """Return the class of a model. Raises FlexbenchError with a suggestion for an unknown name."""
         if name not in self.targets:
             raise unknown("model", name, self.targets, "See 'flexbench ls models'; add your own with --include FILE.")
         target = self.targets[name]
@@ -95,11 +163,11 @@ class Registry:
         return target
 
     def version(self, name: str) -> str:
-        """What tells one version of a model from another: its class's `version`, or the hash of an included file."""
+        """Return the text that identifies a model's code: its class's `version`, or the hash of an included file."""
         return self.sources.get(name, str(self.get(name).version))
 
     def match(self, patterns: str) -> list[str]:
-        """Names for a comma-separated list of names and globs, or `all`, in the order of the registry, each once."""
+        """Return the names that a comma-separated list of names and globs, or `all`, stands for, in registry order."""
         names: list[str] = []
         for pattern in filter(None, (p.strip() for p in patterns.split(","))):
             wanted = "*" if pattern == "all" else pattern
@@ -110,10 +178,8 @@ class Registry:
         return [name for name in self.targets if name in names]
 
 
-def _methods_of(file: Path) -> list[type[Method]]:
-    """The `Method` subclasses that a Python file itself defines and names."""
-    from .method import Method
-
+def _import_file(file: Path) -> ModuleType:
+    """Run a Python file as a module of its own. Raises FlexbenchError if that fails."""
     module_name = f"flexbench_include_{file.stem}_{hashlib.sha256(str(file).encode()).hexdigest()[:8]}"
     spec = importlib.util.spec_from_file_location(module_name, file)
     if spec is None or spec.loader is None:
@@ -123,5 +189,40 @@ def _methods_of(file: Path) -> list[type[Method]]:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise FlexbenchError(f"--include: importing '{file}' failed: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _methods_of(module: ModuleType) -> list[type[Method]]:
+    """Return the `Method` subclasses that a module itself defines and names.
+
+    A module that defines one has imported `benchmark.method`. Nothing is imported here, because that would load torch.
+    """
+    if "benchmark.method" not in sys.modules:
+        return []
+    base = sys.modules["benchmark.method"].Method
     classes = dict.fromkeys(value for value in vars(module).values() if isinstance(value, type))
-    return [c for c in classes if issubclass(c, Method) and c.__module__ == module_name and "name" in vars(c)]
+    return [c for c in classes if issubclass(c, base) and c.__module__ == module.__name__ and "name" in vars(c)]
+
+
+def _instances_of(module: ModuleType, kind: Kind, file: Path) -> dict[str, Any]:
+    """Return the declarations of one kind that a module itself defines, by name."""
+    found: dict[str, Any] = {}
+    for value in vars(module).values():
+        if not kind.is_instance(value) or kind.is_registered(value):
+            continue
+        name = str(getattr(value, "name", None) or getattr(value, "family", ""))
+        if found.setdefault(name, value) is not value:
+            raise FlexbenchError(f"--include: '{file}' defines the {kind.noun} '{name}' twice. Rename one of them.")
+    return found
+
+
+def _instance(point: EntryPoint, kind: Kind) -> Any:
+    """Return the declaration that an entry point names. Raises FlexbenchError if it cannot be imported or is none."""
+    where = f"the entry point '{point.name} = {point.value}' of the group '{kind.group}'"
+    try:
+        value = point.load()
+    except Exception as error:
+        raise FlexbenchError(f"{where} cannot be loaded: {type(error).__name__}: {error}") from error
+    if not kind.is_instance(value):
+        raise FlexbenchError(f"{where} must name a {kind.class_name} of {kind.owner}.")
+    return value

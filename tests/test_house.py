@@ -42,6 +42,7 @@ LAYERS = (
     "benchmark",  # its __init__, which offers the functions of benchmark.api
     "flexbench",
     "cli",
+    "flexbench.__main__",  # the installed command: it looks for shadows, then starts cli
 )
 
 

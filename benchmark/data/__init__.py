@@ -1,4 +1,4 @@
-"""Datasets: a registry, their sources, and one prepared uint8 store per dataset on disk.
+"""Datasets: their declarations, their sources, and one prepared store per dataset on disk.
 
 >>> from benchmark.data import dataset_info
 >>> dataset_info("mnist").size
@@ -6,6 +6,8 @@
 """
 
 from .dataset import Dataset, Split, open_dataset
-from .info import DATASETS, DatasetInfo, dataset_info
+from .declaration import DatasetInfo, LatentModes
+from .info import DATASETS, dataset_info
+from .loaded import Columns
 
-__all__ = ["DATASETS", "Dataset", "DatasetInfo", "Split", "dataset_info", "open_dataset"]
+__all__ = ["DATASETS", "Columns", "Dataset", "DatasetInfo", "LatentModes", "Split", "dataset_info", "open_dataset"]

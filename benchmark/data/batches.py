@@ -1,4 +1,4 @@
-"""Training batches whose order is a pure function of (seed, phase, counter): nothing to save, nothing to lose."""
+"""Training batches whose order is a pure function of (seed, phase, counter), so there is no state to save."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ..core.seeding import derive
 
 
 class Rows(Protocol):
-    """Anything with a length whose rows can be taken by index: a dataset split, or cached inputs of a phase."""
+    """An object with a length whose rows can be taken by index: a dataset split, or the cached inputs of a phase."""
 
     def __len__(self) -> int: ...
     def take(self, indices: np.ndarray) -> np.ndarray | Tensor: ...
 
 
 class CachedRows:
-    """Rows of a tensor in memory."""
+    """The rows of a tensor in memory."""
 
     def __init__(self, tensor: Tensor):
         self.tensor = tensor
@@ -33,18 +33,18 @@ class CachedRows:
         return self.tensor[torch.from_numpy(indices)]
 
     def digest(self) -> str:
-        """Hash of the content."""
+        """Return the hex SHA-256 of the content."""
         return hashlib.sha256(self.tensor.contiguous().numpy()).hexdigest()
 
 
 def to_device(rows: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """Images as stored, uint8, become floats in [0, 1]; anything else is moved as it is."""
+    """Move rows to a device. Stored images (uint8) become floats in [0, 1]; other types are kept."""
     tensor = torch.as_tensor(rows).to(device)
     return tensor.float().div_(255) if tensor.dtype == torch.uint8 else tensor
 
 
 class Batches:
-    """An endless iterator of uniform draws with replacement, as in the FlexAE release: no epochs.
+    """An endless iterator of batches drawn uniformly with replacement, as in the FlexAE release. There are no epochs.
 
     Batch k of a phase depends on (seed, phase, k) alone, so a resumed run only needs the counter `drawn`.
     """
@@ -57,19 +57,20 @@ class Batches:
         return self
 
     def __next__(self) -> Tensor:
-        # The counter goes to the top word: Philox counts up from there within one batch, never into the next one's.
+        # The counter of batches is the top word of Philox's counter. Within a batch Philox counts up the lower words,
+        # so no two batches share random numbers.
         rng = np.random.Generator(np.random.Philox(key=self._key, counter=[0, 0, 0, self.drawn]))
         self.drawn += 1
         return to_device(self.rows.take(rng.integers(0, len(self.rows), self.size)), self.device)
 
 
 def in_order(rows: Rows, device: torch.device, size: int = 500) -> Iterator[Tensor]:
-    """Every row once, in order, in batches of at most `size`."""
+    """Yield every row once, in order, in batches of at most `size`."""
     for start in range(0, len(rows), size):
         yield to_device(rows.take(np.arange(start, min(start + size, len(rows)))), device)
 
 
 @torch.no_grad()
 def map_rows(rows: Rows, function: Callable[[Tensor], Tensor], device: torch.device) -> CachedRows:
-    """Apply a phase's `inputs` to every row once; the result is kept in CPU memory."""
+    """Apply a phase's `inputs` to every row once. The result is kept in CPU memory."""
     return CachedRows(torch.cat([function(x).cpu() for x in in_order(rows, device)]))

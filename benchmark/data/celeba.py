@@ -7,11 +7,12 @@ import io
 import os
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from .info import DatasetInfo
+from .declaration import DatasetInfo
 from .source import CHUNK_IMAGES, Content, DownloadedSource
 
 _PARTITION = "list_eval_partition.txt"
@@ -20,20 +21,20 @@ _IMAGES = "img_align_celeba"
 _ARCHIVE = "img_align_celeba.zip"
 _ALIGNED_SIZE = (178, 218)  # width, height
 
-# PIL boxes: left, upper, right, lower; the last two are exclusive.
-_CROPS = {
-    "celeba": (25, 45, 153, 173),  # 128x128, rows 45..172 and columns 25..152 as in FlexAE's code
-    "celeba140": (19, 39, 159, 179),  # 140x140 about the centre as in WAE and RAE
-}
+_Box = tuple[int, int, int, int]  # left, upper, right, lower, as PIL takes them; the last two are exclusive
+
+_FLEXAE_CROP: _Box = (25, 45, 153, 173)  # 128x128, rows 45..172 and columns 25..152 as in FlexAE's code
+_CENTRE_CROP: _Box = (19, 39, 159, 179)  # 140x140 about the centre as in WAE and RAE
 
 
 class CelebASource(DownloadedSource):
-    """CelebA in `data_dir`/celeba, cropped as its name says."""
+    """CelebA in `data_dir`/celeba, each image cropped to a box."""
 
     packed_form = f"the images as a folder {_IMAGES} or as {_ARCHIVE}"
 
-    def __init__(self, info: DatasetInfo, data_dir: Path, download: bool):
+    def __init__(self, info: DatasetInfo, data_dir: Path, download: bool, box: _Box):
         super().__init__(info, data_dir, "celeba", download)
+        self.box = box
 
     def missing(self) -> list[str]:
         missing = [name for name in (_PARTITION, _ATTRIBUTES) if not (self.root / name).is_file()]
@@ -93,13 +94,13 @@ class CelebASource(DownloadedSource):
 
     def _crop(self, name: str, read: Callable[[str], bytes]) -> np.ndarray:
         try:
-            return crop_aligned(read(name), _CROPS[self.info.name], self.info.size)
+            return crop_aligned(read(name), self.box, self.info.size)
         except Exception as error:  # Pillow and zipfile raise many types for a damaged file
             place = _IMAGES if self._has_folder() else _ARCHIVE
             raise self.damaged(str(self.root / place), f"{name}: {error}") from error
 
 
-def crop_aligned(data: bytes, box: tuple[int, int, int, int], size: int) -> np.ndarray:
+def crop_aligned(data: bytes, box: _Box, size: int) -> np.ndarray:
     """Decode an aligned 178x218 image, crop it to a PIL box and resize it: uint8 [3, size, size]."""
     from PIL import Image
 
@@ -128,3 +129,25 @@ def _read_attributes(path: Path, names: list[str]) -> tuple[list[str], np.ndarra
     if attributes.shape != (len(names), len(header.split())):
         raise ValueError("rows and header differ in length")
     return header.split(), attributes.astype(np.uint8)
+
+
+CELEBA = DatasetInfo(
+    name="celeba",
+    title="CelebA",
+    channels=3,
+    size=64,
+    latent_dim=64,
+    splits="162,770 train / 19,867 val / 19,962 test",
+    licence="non-commercial research only",
+    source="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+    note="128x128 crop (rows 45-172, columns 25-152) as in FlexAE. FIDs compare only within one crop.",
+    open=lambda info, data_dir, download: CelebASource(info, data_dir, download, _FLEXAE_CROP),
+)
+
+CELEBA140 = replace(
+    CELEBA,
+    name="celeba140",
+    title="CelebA, 140x140 crop",
+    note="140x140 centre crop as in WAE and RAE. FIDs compare only within one crop.",
+    open=lambda info, data_dir, download: CelebASource(info, data_dir, download, _CENTRE_CROP),
+)

@@ -1,6 +1,6 @@
-"""A dataset as methods and scores see it: three splits of uint8 images, read from disk as they are asked for.
+"""An open dataset: three splits of uint8 images that are read from disk on demand.
 
-Vectors are float32 [k, D, 1, 1] wherever images are uint8 [k, C, H, W].
+Images are uint8 [k, C, H, W]; vectors are float32 [k, D, 1, 1] instead.
 """
 
 from __future__ import annotations
@@ -13,29 +13,15 @@ import numpy as np
 
 from ..core.errors import FlexbenchError
 from ..core.files import cache_dir
-from .celeba import CelebASource
-from .digits import DigitsSource
-from .folder import FolderSource, check_image_size
-from .info import DatasetInfo, dataset_info
+from .declaration import DatasetInfo, check_size
+from .info import DATASETS, dataset_info, source_hash
+from .loaded import LoadedSource
 from .source import Source
-from .sprites import SpritesSource
 from .store import SPLIT_CODES, Store, open_store
-from .synthetic import SyntheticSource
-from .torchvision_sets import CIFAR10Source, FashionMNISTSource, MNISTSource
-
-_LOCAL = {"digits": DigitsSource, "sprites": SpritesSource, "folder": FolderSource,
-          "synthetic-r5": SyntheticSource, "synthetic-mog": SyntheticSource}  # fmt: skip
-_DOWNLOADED = {
-    "mnist": MNISTSource,
-    "fashion_mnist": FashionMNISTSource,
-    "cifar10": CIFAR10Source,
-    "celeba": CelebASource,
-    "celeba140": CelebASource,
-}
 
 
 class Split:
-    """One split of a dataset. Holds row numbers only; images stay on disk until they are taken."""
+    """One split of a dataset. It holds row numbers; the images stay on disk until they are taken."""
 
     def __init__(self, store: Store, code: int):
         self._store = store
@@ -45,33 +31,33 @@ class Split:
         return len(self._rows)
 
     def take(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """A copy of the images at `indices`, in that order: uint8 [k, C, H, W]; reads only these."""
+        """Return a copy of the images at `indices`, in that order: uint8 [k, C, H, W]. Only these are read."""
         return self._store.images[self._rows[indices]]
 
     def images(self, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """A copy of the images from `start` up to `stop` (exclusive; None is the end): uint8 [k, C, H, W]."""
+        """Return a copy of the images from `start` to `stop` (exclusive; None: to the end): uint8 [k, C, H, W]."""
         return self._store.images[self._rows[start:stop]]
 
     @property
     def labels(self) -> np.ndarray | None:
-        """A copy of all labels: class numbers [n], or attributes or factors [n, K]; None where there are none."""
+        """A copy of all labels: class numbers [n], or attributes or factors [n, K]. None if there are no labels."""
         return None if self._store.labels is None else self._store.labels[self._rows]
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """An open dataset: metadata and three splits, none of which is ever read as a whole."""
+    """An open dataset: its declaration and three splits."""
 
-    info: DatasetInfo  # `channels` and `size` are those of the images
+    info: DatasetInfo  # with the channels and the size that the images have
     content_hash: str  # hex SHA-256 of images, splits and labels
-    label_names: tuple[str, ...]  # of the classes (labels [n]) or of the columns (labels [n, K])
+    label_names: tuple[str, ...]  # names of the classes (labels [n]) or of the columns (labels [n, K])
     train: Split
     val: Split
     test: Split
 
     @property
     def name(self) -> str:
-        """As typed by the user."""
+        """The name as the user types it."""
         return self.info.name
 
     @property
@@ -81,7 +67,7 @@ class Dataset:
 
     @property
     def channels(self) -> int:
-        """1 (grey) or 3 (RGB); of vectors, how many numbers they have."""
+        """1 (grey) or 3 (RGB); for vectors, how many numbers they have."""
         return self.info.channels
 
     @property
@@ -98,19 +84,20 @@ class Dataset:
 def open_dataset(
     name: str, data_dir: str | Path | None = None, image_size: int | None = None, download: bool = True
 ) -> Dataset:
-    """Open a dataset by name, preparing its store on first use.
+    """Open a dataset by name. The first use prepares its store.
 
     Args:
-        name: a key of DATASETS, 'sprites:N' or 'folder:PATH'.
-        data_dir: where raw files are, and go when downloaded; default: 'raw' in the cache folder. It may be
-            read-only if the files are there.
-        image_size: height and width for 'folder:PATH', a multiple of 4 from 8 to 512; default 64.
-        download: whether missing files may be fetched; if not, the network is never touched.
+        name: a name from `flexbench ls datasets`.
+        data_dir: the folder that raw files are read from and downloaded to; default: 'raw' in the cache folder. It may
+            be read-only if the files are there.
+        image_size: height and width for a dataset that can be resized, a multiple of 4 from 8 to 512; default: its
+            declared size.
+        download: whether missing files may be downloaded. If False, the network is never touched.
 
-    Raises FlexbenchError for a bad name or size, missing or damaged files, a failed download, a full disk.
+    Raises FlexbenchError for a bad name or size, missing or damaged files, a failed download, and a full disk.
     """
+    store = open_store(source_of(name, data_dir, image_size, download))
     info = _with_size(dataset_info(name), image_size)
-    store = open_store(_make_source(info, Path(data_dir or cache_dir() / "raw").expanduser(), download))
     return Dataset(
         info=replace(info, channels=store.meta["channels"]),
         content_hash=store.meta["content_hash"],
@@ -119,18 +106,23 @@ def open_dataset(
     )
 
 
+def source_of(
+    name: str, data_dir: str | Path | None = None, image_size: int | None = None, download: bool = True
+) -> Source:
+    """Return the source of a dataset, with the arguments and errors of `open_dataset`. Nothing is read yet."""
+    info = _with_size(dataset_info(name), image_size)
+    folder = Path(data_dir or cache_dir() / "raw").expanduser()
+    return info.open(info, folder, download) if info.open else LoadedSource(info, folder, source_hash(name))
+
+
 def _with_size(info: DatasetInfo, image_size: int | None) -> DatasetInfo:
+    """Return the declaration with another image size, where one is given."""
     if image_size is None:
         return info
-    if info.kind != "folder":
+    if not info.resizable:
+        resizable = " and ".join(f"'{other.form or other.name}'" for other in DATASETS.values() if other.resizable)
         raise FlexbenchError(
             f"image size {image_size} cannot be set for '{info.name}', whose images are {info.size}x{info.size}; "
-            "it is for 'folder:PATH' only."
+            f"it is for {resizable} only."
         )
-    return replace(info, size=check_image_size(image_size))
-
-
-def _make_source(info: DatasetInfo, data_dir: Path, download: bool) -> Source:
-    if info.kind in _LOCAL:
-        return _LOCAL[info.kind](info)
-    return _DOWNLOADED[info.kind](info, data_dir, download)
+    return replace(info, size=check_size(image_size))

@@ -1,17 +1,18 @@
-"""Any folder of images: found, split, cropped and resized."""
+"""Any folder of images: its files are found, split, cropped to a square and resized."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..core.errors import FlexbenchError
-from .info import FOLDER_PREFIX, DatasetInfo
+from .declaration import DatasetInfo
 from .source import CHUNK_IMAGES, TEST, TRAIN, VAL, Content, Source, hash_fraction, lowest
 
 if TYPE_CHECKING:
@@ -24,25 +25,18 @@ _SPLIT_FOLDERS = {"train": TRAIN, "val": VAL, "test": TEST}
 _GREY_MODES = {"1", "L", "I", "I;16", "I;16B", "I;16L"}  # Pillow opens 16-bit grey PNGs as 'I' or 'I;16'
 
 
-def check_image_size(size: int) -> int:
-    """Return `size` if images can be resized to it, else raise FlexbenchError."""
-    if not isinstance(size, int) or size % 4 or not 8 <= size <= 512:
-        raise FlexbenchError(f"image size {size} is not possible: it is a multiple of 4 from 8 to 512.")
-    return size
-
-
 class FolderSource(Source):
     """The images below a folder.
 
-    With subfolders train/ and test/ (and val/, if there is one) these are the splits and files elsewhere are left
-    out. Otherwise a fifth of the images is the test split, chosen by a hash of each relative path, so that adding
-    images moves none from one split to the other.
+    If there are subfolders train/ and test/ (and possibly val/), they are the splits, and files elsewhere are left
+    out. Otherwise a fifth of the images is the test split. A hash of each relative path chooses them, so an added
+    image moves no other image to another split.
     """
 
-    key = "folder"  # not the path: a folder that is moved keeps its store
+    key = "folder"  # without the path: a folder that is moved keeps its store
 
     def __init__(self, info: DatasetInfo):
-        super().__init__(info, Path(info.name.removeprefix(FOLDER_PREFIX)).expanduser())
+        super().__init__(info, Path(info.name.partition(":")[2]).expanduser())
 
     def files(self) -> list[str]:
         if not self.root.is_dir():
@@ -79,7 +73,7 @@ class FolderSource(Source):
         return all((self.root / name).is_dir() for name in ("train", "test"))
 
     def _probe(self, names: list[str]) -> tuple[list[str], set[str], list[str]]:
-        """Readable names, the modes of their images, unreadable names."""
+        """Return the readable names, the modes of their images, and the unreadable names."""
         readable, modes, skipped = [], set(), []
         for name in names:
             try:
@@ -102,7 +96,7 @@ class FolderSource(Source):
 
 
 def decode(path: Path) -> Image.Image:
-    """Read a whole image file and turn it upright; raises whatever Pillow raises."""
+    """Read a whole image file and turn it upright. Raises whatever Pillow raises."""
     from PIL import Image, ImageOps
 
     with Image.open(path) as image:
@@ -117,14 +111,48 @@ def square(image: Image.Image, mode: str, size: int) -> np.ndarray:
     """
     from PIL import Image
 
-    if image.mode.startswith("I"):  # 16 bits: keep the upper 8, where Pillow's conversion may clip
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
     side = min(image.size)
     left, upper = (image.width - side) // 2, (image.height - side) // 2
-    image = image.convert(mode).crop((left, upper, left + side, upper + side))
+    image = in_mode(image, mode).crop((left, upper, left + side, upper + side))
     pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
     return pixels.reshape(size, size, len(mode)).transpose(2, 0, 1)
 
 
+def in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """Convert an image to grey ('L') or colour ('RGB'). Of 16 bits the upper 8 are kept."""
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # Pillow's own conversion may clip
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 256).astype(np.uint8))
+    return image.convert(mode)
+
+
 def _top(name: str) -> str:
     return name.partition("/")[0]
+
+
+def at_path(info: DatasetInfo, path: str) -> DatasetInfo:
+    """Return the declaration of 'folder:PATH' for one path. Raises FlexbenchError for an empty path."""
+    name = f"{info.kind}:{path}"
+    if not path.strip():
+        raise FlexbenchError(f"'{name}' names no folder. Write 'folder:PATH', for example 'folder:~/cats'.")
+    named = replace(info, name=name)
+    return replace(named, title=named.slug)
+
+
+FOLDER = DatasetInfo(
+    name="folder:PATH",
+    title="Images in a folder",
+    channels=None,
+    size=64,
+    latent_dim=64,
+    splits="train/ and test/ where both are there, else a fifth is test",
+    licence="that of the images",
+    source="the user's files",
+    note="The jpg, png, bmp and webp files below PATH. They are centre-cropped to a square and resized to the image "
+    "size.",
+    resizable=True,
+    form="folder:PATH",
+    open=lambda info, data_dir, download: FolderSource(info),
+    parse=at_path,
+)

@@ -1,4 +1,4 @@
-"""What every source of images offers: the files that identify it, and its images in chunks."""
+"""The interface of a source: the files that identify it, and its images in chunks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from ..core.errors import FlexbenchError
 from ..core.files import ensure_dir
-from .info import DatasetInfo
+from .declaration import DatasetInfo
 
 TRAIN, VAL, TEST = 0, 1, 2  # codes of the splits, as in CelebA's partition file
 CHUNK_IMAGES = 500
@@ -21,9 +21,9 @@ CHUNK_IMAGES = 500
 
 @dataclass(frozen=True)
 class Content:
-    """The images of a source, read as they are asked for.
+    """The images of a source. Iterating over `chunks` reads them.
 
-    Where no image is marked VAL, the store cuts a validation split from the training images.
+    If no image is marked VAL, the store cuts a validation split from the training images.
     """
 
     channels: int
@@ -31,13 +31,13 @@ class Content:
     splits: np.ndarray  # uint8 [N], TRAIN, VAL or TEST of each image
     chunks: Iterable[np.ndarray]  # [k, C, H, W] each, N images in all
     labels: np.ndarray | None = None  # [N] class numbers or [N, K] attributes
-    label_names: Sequence[str] = ()  # of the classes, or of the K attributes
-    skipped: Sequence[str] = ()  # files passed over as unreadable
-    dtype: type[np.generic] = np.uint8  # of the chunks; float32 for data that are no images: vectors, of size 1
+    label_names: Iterable[str] = ()  # of the classes, or of the K attributes; read after the chunks, like `labels`
+    skipped: Sequence[str] = ()  # unreadable files that were left out
+    dtype: type[np.generic] = np.uint8  # type of the chunks; float32 for vectors, whose size is 1
 
 
 class Source(ABC):
-    """Where the images of one dataset come from."""
+    """The place that the images of one dataset come from."""
 
     def __init__(self, info: DatasetInfo, root: Path | None = None):
         self.info = info
@@ -45,27 +45,27 @@ class Source(ABC):
 
     @property
     def key(self) -> str:
-        """What tells this source from others with the same files."""
+        """A text that distinguishes this source from others with the same files."""
         return self.info.name
 
     @property
     def origin(self) -> str:
-        """Where the images are, for messages and provenance."""
+        """The place of the images, for messages and provenance."""
         return str(self.root) if self.root else self.info.source
 
     def files(self) -> list[str]:
-        """Sorted paths, relative to `root`, of the files that the images are read from."""
+        """Return the sorted paths, relative to `root`, of the files that the images are read from."""
         return []
 
     @abstractmethod
     def load(self) -> Content:
-        """Read everything but the images, which follow chunk by chunk."""
+        """Read everything except the images, which are read chunk by chunk later."""
 
 
 class DownloadedSource(Source):
-    """A published set: raw files in `root`, a folder of `data_dir`, fetched where they are missing."""
+    """A published set whose raw files lie in `root`, a folder of `data_dir`. Missing files are downloaded."""
 
-    packed_form = ""  # another form of the files that `fetch` unpacks instead of downloading them
+    packed_form = ""  # another form of the files that `fetch` can unpack instead of downloading them
 
     def __init__(self, info: DatasetInfo, data_dir: Path, folder: str, download: bool):
         super().__init__(info, data_dir / folder)
@@ -73,19 +73,19 @@ class DownloadedSource(Source):
 
     @property
     def command(self) -> str:
-        """What to type once the files are in order."""
+        """The command to type after the files have been put in place."""
         return f"flexbench data prepare {self.info.name} --data-dir {shlex.quote(str(self.data_dir))}"
 
     @abstractmethod
     def missing(self) -> list[str]:
-        """Names of the files that are not in `root`."""
+        """Return the names of the files that are missing in `root`."""
 
     @abstractmethod
     def fetch(self) -> None:
-        """Download the files into `data_dir`; may raise anything."""
+        """Download the files into `data_dir`. May raise any exception."""
 
     def require(self) -> None:
-        """Make sure that all files are there, by download if that is allowed; else FlexbenchError."""
+        """Download missing files if that is allowed. Raises FlexbenchError if files are still missing."""
         if not self.missing():
             return
         problem = self._download() if self.download else "downloads are switched off"
@@ -97,7 +97,7 @@ class DownloadedSource(Source):
             )
 
     def _download(self) -> str:
-        """Try to fetch the files; returns what went wrong if they are still missing afterwards."""
+        """Try to fetch the files. Return the reason to show if they are still missing afterwards."""
         try:
             ensure_dir(self.data_dir)
             self.fetch()
@@ -107,24 +107,24 @@ class DownloadedSource(Source):
         return "the download did not bring them"
 
     def damaged(self, what: str, why: object) -> FlexbenchError:
-        """The error for a raw file or folder that is there but cannot be used."""
+        """Return the error for a raw file or folder that exists but cannot be used."""
         reason = " ".join(str(why).split()) or type(why).__name__
         return FlexbenchError(
-            f"{self.info.name}: '{what}' is damaged ({reason}). Delete it and run '{self.command}' to get it anew."
+            f"{self.info.name}: '{what}' is damaged ({reason}). Delete it and run '{self.command}' to get it again."
         )
 
 
 def chunked(images: np.ndarray) -> Iterator[np.ndarray]:
-    """Cut an array [N, ...] into chunks of at most CHUNK_IMAGES rows."""
+    """Yield an array [N, ...] in chunks of at most CHUNK_IMAGES rows."""
     for start in range(0, len(images), CHUNK_IMAGES):
         yield images[start : start + CHUNK_IMAGES]
 
 
 def hash_fraction(data: bytes) -> float:
-    """A number in [0, 1) that depends on nothing but `data`."""
+    """Return a number in [0, 1) that depends only on `data`."""
     return int.from_bytes(hashlib.sha256(data).digest()[:6], "big") / 2**48
 
 
 def lowest(fractions: np.ndarray, share: float) -> np.ndarray:
-    """Mask of the `fractions` below `share`, and never empty: the smallest one always counts."""
+    """Return the mask of the `fractions` below `share`. It always contains the smallest one, so it is never empty."""
     return (fractions < share) | (fractions == fractions.min(initial=1.0))

@@ -1,4 +1,4 @@
-"""Sprites: coloured shapes drawn from known factors, so that the true latent dimension is known.
+"""Sprites: coloured shapes drawn from known factors, so the true latent dimension is known.
 
 Shapes are drawn from their signed distance, which gives each pixel its covered share (antialiasing). Drawing is done
 in float64: the last bits of sine and cosine differ between machines, and in float32 that would change some pixels.
@@ -6,16 +6,20 @@ in float64: the last bits of sine and cosine differ between machines, and in flo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
+from ..core.errors import FlexbenchError
 from ..core.seeding import derive
-from .info import sprites_counts
+from .declaration import DatasetInfo
 from .source import TEST, TRAIN, Content, Source, chunked
 
 SIZE = 32
 SHAPES = ("square", "ellipse", "heart")
+_RANGE = (20, 10_000_000)  # training images: enough for three splits, and a slip does not fill the disk
 _BLOCK_IMAGES = 1000  # one generator per block, so that image i is the same in 'sprites:2000' and in 'sprites'
 
 #: Range of each factor, in the order of the labels. Lengths are in units of half the image's side, the origin is the
@@ -34,7 +38,7 @@ class SpritesSource(Source):
     """Sprites drawn on demand; the factors are the labels."""
 
     def load(self) -> Content:
-        counts = train_count, test_count = sprites_counts(self.info.name)
+        counts = train_count, test_count = count_images(self.info.name)
         labels = np.concatenate([draw_factors(TRAIN, train_count), draw_factors(TEST, test_count)])
         return Content(
             channels=3,
@@ -108,3 +112,40 @@ def _heart(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 _DISTANCES: tuple[Callable[[np.ndarray, np.ndarray], np.ndarray], ...] = (_square, _ellipse, _heart)
+
+
+def count_images(name: str) -> tuple[int, int]:
+    """Return the numbers of training images (validation included) and of test images of 'sprites' or 'sprites:N'."""
+    train = int(name.partition(":")[2] or 50_000)
+    return train, max(train // 5, 100)
+
+
+def with_count(info: DatasetInfo, text: str) -> DatasetInfo:
+    """Return the declaration of 'sprites:N' for the text N. Raises FlexbenchError for a bad N."""
+    low, high = _RANGE
+    if not re.fullmatch(r"[0-9]{1,9}", text) or not low <= int(text) <= high:
+        raise FlexbenchError(
+            f"'{info.kind}:{text}' is no dataset: N in 'sprites:N' is a whole number from {low} to {high}, "
+            "for example 'sprites:2000'."
+        )
+    name = f"{info.kind}:{int(text)}"
+    train, test = count_images(name)
+    return replace(info, name=name, splits=f"{train:,} train / {test:,} test")
+
+
+SPRITES = DatasetInfo(
+    name="sprites",
+    title="Sprites",
+    channels=3,
+    size=SIZE,
+    latent_dim=64,
+    splits="50,000 train / 10,000 test",
+    licence="MIT, as flexbench",
+    source="drawn by flexbench",
+    note="True latent dimension: 5 continuous factors (hue, scale, rotation, x, y) plus one discrete (shape), "
+    "so n = 6 at most. 'sprites:N' draws N training images.",
+    true_dim=6,
+    form="sprites:N",
+    open=lambda info, data_dir, download: SpritesSource(info),
+    parse=with_count,
+)

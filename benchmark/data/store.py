@@ -1,7 +1,7 @@
-"""The prepared form of a dataset: arrays on disk that are memory-mapped, never read as a whole.
+"""The prepared form of a dataset: arrays on disk that are memory-mapped and never read as a whole.
 
 A store is a folder with images.npy (uint8 [N, C, H, W], or float32 [N, D, 1, 1] for vectors), splits.npy (uint8 [N]:
-0 train, 1 val, 2 test), labels.npy where there are labels, and meta.json. It is written once, under a temporary name,
+0 train, 1 val, 2 test), labels.npy if there are labels, and meta.json. It is written once, under a temporary name,
 and never changed afterwards.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from ..core.errors import FlexbenchError
-from ..core.files import atomic_folder, cache_dir, write_json
+from ..core.files import atomic_folder, cache_dir, ensure_dir, write_json
 from .source import TEST, TRAIN, VAL, Content, Source, hash_fraction, lowest
 
-FORMAT = 1  # raise it when the same source would give another store: old stores are then no longer found
+FORMAT = 1  # raised when the same source would give another store, so that old stores are no longer found
 VAL_SHARE = 0.1
 SPLIT_CODES = {"train": TRAIN, "val": VAL, "test": TEST}
 _HASH_BYTES = 1 << 24
@@ -29,7 +30,7 @@ _HASH_BYTES = 1 << 24
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """An open store; the arrays are memory-mapped and read-only."""
+    """An open store. The arrays are memory-mapped and read-only."""
 
     path: Path
     meta: dict[str, Any]
@@ -39,11 +40,11 @@ class Store:
 
 
 class _DamagedError(Exception):
-    """A store that cannot be read or is not what was written."""
+    """A store that cannot be read, or whose content is not what was written."""
 
 
 def open_store(source: Source) -> Store:
-    """Open the store of a source; prepare it first where there is none, and anew where it is damaged.
+    """Open the store of a source. Prepare it first if it does not exist or is damaged.
 
     Raises FlexbenchError if the source cannot be read or the cache folder cannot be written.
     """
@@ -61,8 +62,15 @@ def open_store(source: Source) -> Store:
         raise FlexbenchError(f"'{path}' was written but reads back wrong ({damage}). Check the disk.") from damage
 
 
+def hash_again(source: Source) -> str:
+    """Read a source once more and return its content hash. Nothing is kept."""
+    with tempfile.TemporaryDirectory(dir=ensure_dir(cache_dir() / "datasets"), prefix=".again-") as folder:
+        _prepare(Path(folder, "store"), source)
+        return _read(Path(folder, "store")).meta["content_hash"]
+
+
 def fingerprint(source: Source) -> str:
-    """12 hex digits that change with the source's name, image size or any of its files."""
+    """Return 12 hex digits that change with the source's key, image size or any of its files."""
     try:
         files = [_file_identity(source.root, name) for name in source.files()]
     except OSError as error:
@@ -77,7 +85,7 @@ def _file_identity(root: Path, name: str) -> tuple[str, int, int]:
 
 
 def content_hash(**arrays: np.ndarray) -> str:
-    """Hex SHA-256 over the names, types, shapes and bytes of arrays, read block by block."""
+    """Return the hex SHA-256 over the names, types, shapes and bytes of arrays, read block by block."""
     digest = hashlib.sha256()
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
@@ -135,7 +143,7 @@ def _write(draft: Path, source: Source) -> None:
 
 
 def _write_images(path: Path, content: Content, title: str) -> np.ndarray:
-    """Stream the images to a .npy file; returns the hash fraction of each image, float64 [N]."""
+    """Stream the images to a .npy file. Return the hash fraction of each image, float64 [N]."""
     from tqdm import tqdm
 
     shape = (len(content.splits), content.channels, content.size, content.size)
@@ -153,7 +161,7 @@ def _write_images(path: Path, content: Content, title: str) -> np.ndarray:
 
 
 def _with_validation(splits: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """Cut a validation split from the training images, unless the source has one; copies stay together."""
+    """Cut a validation split from the training images, unless the source has one. Copies stay together."""
     if (splits == VAL).any():
         return splits
     train = np.flatnonzero(splits == TRAIN)
@@ -167,8 +175,8 @@ def _check_standard(found: str, source: Source) -> None:
     if expected and found != expected:
         if not source.files():
             raise FlexbenchError(
-                f"{source.info.name} comes out here with content hash {found[:12]} instead of {expected[:12]}: other "
-                "versions of NumPy or scikit-learn than it was made with. Install those of constraints.txt."
+                f"{source.info.name} has content hash {found[:12]} here instead of {expected[:12]}: it was made with "
+                "other versions of NumPy or scikit-learn. Install those of constraints.txt."
             )
         raise FlexbenchError(
             f"the files in '{source.origin}' are not the standard {source.info.title} (content hash {found[:12]} "

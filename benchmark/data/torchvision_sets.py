@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .info import DatasetInfo
+from .declaration import DatasetInfo
 from .source import TEST, TRAIN, Content, DownloadedSource, chunked
 
 # The raw files of MNIST and of its drop-in replacement, with their sizes in bytes. A truncated file is found by its
@@ -96,3 +96,43 @@ def _as_nchw(data: Any) -> np.ndarray:
     """torchvision's tensor [N, H, W] or array [N, H, W, 3] as an array [N, C, H, W]."""
     images = np.asarray(data)
     return images[:, None] if images.ndim == 3 else images.transpose(0, 3, 1, 2)
+
+
+MNIST = DatasetInfo(
+    name="mnist",
+    title="MNIST",
+    channels=1,
+    size=28,
+    latent_dim=32,
+    splits="60,000 train / 10,000 test",
+    licence="CC BY-SA 3.0",
+    source="http://yann.lecun.com/exdb/mnist/",
+    note="The images are neither padded nor binarised.",
+    content_hash="786e62bc8f2c01efc6a94020bc5fde00301eb627837467421687eff0782e8fcd",
+    open=MNISTSource,
+)
+
+FASHION_MNIST = DatasetInfo(
+    name="fashion_mnist",
+    title="Fashion-MNIST",
+    channels=1,
+    size=28,
+    latent_dim=32,
+    splits="60,000 train / 10,000 test",
+    licence="MIT",
+    source="https://github.com/zalandoresearch/fashion-mnist",
+    open=FashionMNISTSource,
+)
+
+CIFAR10 = DatasetInfo(
+    name="cifar10",
+    title="CIFAR-10",
+    channels=3,
+    size=32,
+    latent_dim=64,
+    splits="50,000 train / 10,000 test",
+    licence="none stated by the authors",
+    source="https://www.cs.toronto.edu/~kriz/cifar.html",
+    note="The images are never stored as JPEG and never flipped.",
+    open=CIFAR10Source,
+)

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..data.info import is_built_in, public_name
 from ..jobs.config import PRESETS
 from ..metrics import DEFAULT_SPACE
 from ..registry import BUILT_IN
@@ -45,7 +46,7 @@ def grids(runs: Iterable[RunRecord]) -> dict[Grid, list[tuple[str, str]]]:
 
 def typed(run: RunRecord) -> str:
     """The dataset as a user types it; a path of this machine would mean nothing elsewhere."""
-    return "folder:PATH" if run.job.config.dataset.startswith("folder:") else run.job.config.dataset
+    return public_name(run.job.config.dataset)
 
 
 def command(runs: Sequence[RunRecord], grid: Grid, cells: Sequence[tuple[str, str]]) -> str:
@@ -56,7 +57,7 @@ def command(runs: Sequence[RunRecord], grid: Grid, cells: Sequence[tuple[str, st
     for model, settings in cells:
         words += [word for pair in pairs(settings) for word in ("--set", f"{model}.{pair}")]
     words += scoring_words(next(r for r in runs if (typed(r), r.job.config.preset) == (dataset, preset)), preset)
-    if any(model not in BUILT_IN for model, _ in cells):
+    if any(model not in BUILT_IN for model, _ in cells) or not is_built_in(dataset):
         words += ["--include", "FILE"]
     return " ".join(map(shlex.quote, words))
 
@@ -77,7 +78,7 @@ def scoring_words(run: RunRecord, preset: str) -> Iterator[str]:
     usual = PRESETS.get(preset.partition("[")[0])
     if not usual or row["n_images"] != usual.images:
         yield from ("--images", str(row["n_images"]))
-    if typed(run).startswith("folder:"):
+    if typed(run) != run.job.config.dataset:
         yield from ("--image-size", str(run.job.config.data["size"]))
 
 

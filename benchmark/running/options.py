@@ -9,7 +9,7 @@ from ..core.device import DEVICES
 from ..core.errors import FlexbenchError
 from ..core.files import ensure_dir
 from ..core.options import check, option, processors
-from ..data.info import dataset_info
+from ..data.info import dataset_info, size_for
 from ..jobs.config import Overrides, preset
 from ..jobs.job import EvaluationConfig
 from ..metrics import DEFAULT_SPACE
@@ -95,7 +95,7 @@ class RunOptions(Schedule):
 
     def image_size_for(self, dataset: str) -> int | None:
         """The image size that the user gave, for a dataset that takes one."""
-        return self.image_size if dataset.startswith("folder:") else None
+        return size_for(dataset, self.image_size)
 
     @property
     def threads_per_job(self) -> int:

@@ -167,9 +167,7 @@ def test_content_hash_sees_values_shapes_and_types(images):
 
 def test_store_is_verified_against_the_standard_content(monkeypatch, cache):
     monkeypatch.setitem(DATASETS, "digits", replace(DATASETS["digits"], content_hash="0" * 64))
-    with pytest.raises(
-        FlexbenchError, match=r"digits comes out here with content hash .* instead of 0{12}.*constraints.txt"
-    ):
+    with pytest.raises(FlexbenchError, match=r"digits has content hash .* here instead of 0{12}.*constraints.txt"):
         open_dataset("digits")
     assert stores(cache) == []
 

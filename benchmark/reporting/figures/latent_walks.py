@@ -82,10 +82,11 @@ def has_weights(folder: str | Path) -> bool:
 def dataset_of(job: pd.Series, query: Query) -> Dataset:
     """The images that a job was trained on; nothing is downloaded."""
     from ...data import open_dataset
+    from ...data.info import size_for
     from ...jobs.job import Job
 
     config = Job.open(Path(job.folder)).config
-    size = config.data["size"] if config.dataset.startswith("folder:") else None
+    size = size_for(config.dataset, config.data["size"])
     dataset = open_dataset(config.dataset, query.data_dir, size, download=False)
     if job.dataset_hash not in (dataset.content_hash, None):
         raise FlexbenchError(f"the images of '{config.dataset}' are not those that '{job.folder}' was trained on.")
