@@ -16,10 +16,10 @@ FIGURES = {  # name -> module:function of this package
     "pareto": "pareto:make",
     "curves": "curves:make",
     "dims": "dims:make",
-    "2": "matching:make",
-    "3": "mixture:make",
-    "4": "pictures:make",
-    "5": "latents:make",
+    "2": "prior_distance:make",
+    "3": "latent_scatter:make",
+    "4": "sample_grids:make",
+    "5": "latent_walks:make",
 }
 
 __all__ = ["FIGURES", "FORMATS", "Plot", "Query", "make", "make_several", "rendered", "save"]
