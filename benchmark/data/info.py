@@ -28,6 +28,7 @@ class DatasetInfo:
     note: str = ""
     true_dim: int | None = None  # numbers that an image is drawn from, where that is known
     space: str | None = None  # the one feature space that makes sense, where the data are no images
+    main_labels: tuple[str, ...] = ()  # attributes that figures show first
     content_hash: str | None = None  # that of the standard data, where it is known; others are refused
 
     @property
@@ -64,6 +65,7 @@ def shape_of(channels: int | None, size: int) -> str:
     return f"{size}x{size}x{channels or '1|3'}" if size > 1 else f"{channels} numbers"
 
 
+_FACES = ("Smiling", "Male", "Eyeglasses", "Blond_Hair", "Young", "Bangs", "Mustache", "Pale_Skin")
 _ENTRIES = (
     DatasetInfo(
         name="digits",
@@ -120,6 +122,7 @@ _ENTRIES = (
         licence="non-commercial research only",
         source="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
         note="128x128 crop (rows 45-172, columns 25-152) as in FlexAE. FIDs compare only within one crop.",
+        main_labels=_FACES,
     ),
     DatasetInfo(
         name="celeba140",
@@ -131,6 +134,7 @@ _ENTRIES = (
         licence="non-commercial research only",
         source="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
         note="140x140 centre crop as in WAE and RAE. FIDs compare only within one crop.",
+        main_labels=_FACES,
     ),
     DatasetInfo(
         name="sprites",
