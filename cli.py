@@ -267,7 +267,7 @@ def figure(names: tuple[str, ...], roots: tuple[Path, ...], formats: str, device
     Registry.load(options["include"])
     wanted = words(formats, FORMATS, "format")
     everything = not names or "all" in names
-    query = Query(roots[0], device=device, **options)
+    query = Query(roots, device=device, **options)
     plots, reasons = make_several(FIGURES, query) if everything else ([p for n in names for p in make(n, query)], {})
     for name, reason in reasons.items():
         click.echo(f"figure {name} is left out: {reason}", err=True)
@@ -292,7 +292,7 @@ def report(roots: tuple[Path, ...], include: tuple[str, ...], **options: Any) ->
     from benchmark.registry import Registry
 
     Registry.load(include)
-    path = write(roots[0], **options)
+    path = write(roots, **options)
     click.echo(f"Report: {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 

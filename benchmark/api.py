@@ -215,7 +215,7 @@ def figure(
     from .reporting.figures import Query, make
 
     where = data_dir and Path(data_dir)
-    return make(name, Query(_roots(out)[0], models, preset, space, images, where, device, tuple(include)))
+    return make(name, Query(_roots(out), models, preset, space, images, where, device, tuple(include)))
 
 
 def report(
@@ -233,7 +233,7 @@ def report(
     """
     from .reporting.report import write
 
-    return write(_roots(out)[0], Path(to) if to else None, preset, space, images)
+    return write(_roots(out), Path(to) if to else None, preset, space, images)
 
 
 def _roots(out: Roots) -> tuple[Path, ...]:

@@ -131,6 +131,8 @@ def _read_attributes(path: Path, names: list[str]) -> tuple[list[str], np.ndarra
     return header.split(), attributes.astype(np.uint8)
 
 
+_FACES = ("Smiling", "Male", "Eyeglasses", "Blond_Hair", "Young", "Bangs", "Mustache", "Pale_Skin")
+
 CELEBA = DatasetInfo(
     name="celeba",
     title="CelebA",
@@ -141,6 +143,7 @@ CELEBA = DatasetInfo(
     licence="non-commercial research only",
     source="https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
     note="128x128 crop (rows 45-172, columns 25-152) as in FlexAE. FIDs compare only within one crop.",
+    main_labels=_FACES,
     open=lambda info, data_dir, download: CelebASource(info, data_dir, download, _FLEXAE_CROP),
 )
 

@@ -55,6 +55,7 @@ class DatasetInfo:
     space: str | None = None  # the one feature space that fits the data; vectors get VECTOR_SPACE by default
     content_hash: str | None = None  # hash of the standard data, where it is known; other data are refused
     label_names: tuple[str, ...] = ()  # names of the classes (labels [N]) or of the columns (labels [N, K])
+    main_labels: tuple[str, ...] = ()  # columns of the labels that figures show first
     files: tuple[str, ...] = ()  # patterns below the data folder; `load` is called again when one of these changes
     modes: LatentModes | None = field(default=None, compare=False)  # of the true latent space, where the data have them
     resizable: bool = False  # whether --image-size may replace `size`

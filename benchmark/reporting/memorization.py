@@ -1,4 +1,4 @@
-"""Does a model memorise? A plain verdict per model from the scores of table 4. Imports no torch."""
+"""Does a model memorise? One verdict for each model, from the scores of table 4. Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,41 +6,46 @@ import math
 
 import pandas as pd
 
-SURE = 3.0  # standard errors: exceeded by chance once in about 700 tests
+THRESHOLD = 3.0  # standard errors; chance exceeds it once in about 700 tests
 YES, NO, UNSURE = "memorises", "no sign of it", "cannot tell"
 RULE = (
-    f"Verdict: '{YES}' where the nearest real image is a training image more often than it is for held-out images, in "
-    f"pixels or in features, by more than {SURE:g} standard errors of the difference; '{UNSURE}' where even copies "
-    f"would not be told apart (few images, or a model that makes few); else '{NO}'."
+    f"Verdict '{YES}': in pixels or in features, the nearest real image is a training image more often for generated "
+    f"than for held-out images, by more than {THRESHOLD:g} standard errors of the difference. '{UNSURE}': even exact "
+    f"copies would not pass this test, because the images, or the real images nearest to them, are few. '{NO}': all "
+    "other cases."
 )
-RATIOS = {"pms_ratio_gen": "pms_ratio_val", "ims_ratio_gen": "ims_ratio_val"}  # of generated and of held-out images
+RATIOS = {"pms_ratio_gen": "pms_ratio_val", "ims_ratio_gen": "ims_ratio_val"}  # generated images -> held-out images
 
 
 def judge(models: pd.DataFrame, rows: pd.DataFrame) -> dict[str, dict[str, str]]:
-    """Dataset -> row -> verdict. `models` are the rows of models, with their `row`; `rows` hold the controls too.
+    """Return dataset -> row -> verdict.
 
-    What was scored before these shares were measured has none. Values and errors of several seeds are ema_modules: the
-    errors too, since all seeds meet the same real images.
+    Values are averaged over seeds. Standard errors are averaged too, because all seeds meet the same real images. Runs
+    that were scored before these ratios were measured get no verdict.
+
+    Args:
+        models: rows of models, with their table row in `row`.
+        rows: the same rows and those of the controls.
     """
     found: dict[tuple[str, str], list[str]] = {}
     for (dataset, row, family), group in models[models.family.isin(RATIOS)].groupby(["dataset", "row", "family"]):
         control = rows[(rows.dataset == dataset) & (rows.family == RATIOS[family])]
         if len(control):
-            one = verdict(group.value.mean(), group.se.mean(), control.value.iloc[0], control.se.iloc[0])
-            found.setdefault((dataset, row), []).append(one)
+            result = verdict(group.value.mean(), group.se.mean(), control.value.iloc[0], control.se.iloc[0])
+            found.setdefault((dataset, row), []).append(result)
     verdicts: dict[str, dict[str, str]] = {}
-    for (dataset, row), words in found.items():
-        verdicts.setdefault(dataset, {})[row] = min(words, key=(YES, NO, UNSURE).index)
+    for (dataset, row), results in found.items():
+        verdicts.setdefault(dataset, {})[row] = min(results, key=(YES, NO, UNSURE).index)
     return verdicts
 
 
-def verdict(share: float, se: float, control: float, control_se: float) -> str:
-    """Of one share, of generated images, against that of held-out ones."""
-    if excess(share, se, control, control_se) > SURE:
+def verdict(ratio: float, se: float, control: float, control_se: float) -> str:
+    """Return the verdict on one ratio, that of generated images, against that of held-out images."""
+    if z_score(ratio, se, control, control_se) > THRESHOLD:
         return YES
-    return NO if excess(1.0, se, control, control_se) > SURE else UNSURE
+    return NO if z_score(1.0, se, control, control_se) > THRESHOLD else UNSURE
 
 
-def excess(share: float, se: float, control: float, control_se: float) -> float:
-    """By how many standard errors of the difference one share is above another."""
-    return (share - control) / math.hypot(se, control_se)
+def z_score(ratio: float, se: float, control: float, control_se: float) -> float:
+    """Return by how many standard errors of the difference a ratio is above the control."""
+    return (ratio - control) / math.hypot(se, control_se)

@@ -1,4 +1,4 @@
-"""Who is ahead in a column, and by more than chance? Imports no torch."""
+"""Which model leads in a column, and by more than the variation over seeds? Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ import pandas as pd
 from .tables import Table
 
 RULE = (
-    "Bold: the best mean and those not told apart from it: within sqrt(s1² + s2²) of it, s being standard deviations "
-    "over seeds (of a model with one seed: the column's median; without any, only equal figures are not told apart). "
-    "Underlined: the next one."
+    "Bold: the best mean, and the means that follow it up to the first that differs from it by more than sqrt(s1² + "
+    "s2²), where s1 and s2 are the standard deviations over seeds. (A model with one seed gets the median of the "
+    "column. If all have one seed, only equal means share the first place.) Underlined: the next mean."
 )
 
 
 @dataclass(frozen=True)
 class ColumnRanking:
-    """The order in one column: titles in bold, the title underlined, and ranks (1 is best; equal means share theirs).
+    """The order in one column: rows in bold, the underlined row, and ranks (1 is best; equal means share theirs).
 
-    Nothing is marked where no direction is better, where there is one model, or where no two are told apart.
+    Nothing is marked if the column has no better direction, if there is one model, or if all models share the first
+    place.
     """
 
     best: frozenset[str] = frozenset()
@@ -30,38 +31,37 @@ class ColumnRanking:
 
 
 def rank_column(table: Table, column: tuple[str, str]) -> ColumnRanking:
-    """The order of the models in a column (dataset, heading)."""
+    """Rank the models in a column (dataset, heading)."""
     better = table.better[column[1]]
     means = table.frame.loc[table.models, column].dropna()
     if better is None or len(means) < 2:
         return ColumnRanking()
     ranks = means.rank(ascending=better == "lower")
     means = means.sort_values(ascending=better == "lower", kind="stable")
-    spread = spreads(table, column)
-    ahead = list(itertools.takewhile(lambda row: tied(means, spread, means.index[0], row), means.index))
-    behind = list(means.index[len(ahead) :])
-    return ColumnRanking(frozenset(ahead), behind[0], ranks) if behind else ColumnRanking(ranks=ranks)
+    std = stds_over_seeds(table, column)
+    first_place = list(itertools.takewhile(lambda row: is_tie(means, std, means.index[0], row), means.index))
+    behind = list(means.index[len(first_place) :])
+    return ColumnRanking(frozenset(first_place), behind[0], ranks) if behind else ColumnRanking(ranks=ranks)
 
 
-def spreads(table: Table, column: tuple[str, str]) -> pd.Series:
-    """Standard deviation over seeds of each model; where there is one seed, the median of the others in the column."""
-    own = table.spread.loc[table.models, column]
-    return own.fillna(own.median())
+def stds_over_seeds(table: Table, column: tuple[str, str]) -> pd.Series:
+    """Return each model's standard deviation over seeds; for a model with one seed, the median of the column."""
+    std = table.std.loc[table.models, column]
+    return std.fillna(std.median())
 
 
-def tied(means: pd.Series, spread: pd.Series, one: str, other: str) -> bool:
-    """Whether the difference of two means is within its spread."""
-    allowed = math.hypot(spread[one], spread[other])
-    difference = abs(means[one] - means[other])
-    return bool(difference <= allowed) or difference == 0
+def is_tie(means: pd.Series, std: pd.Series, row: str, other: str) -> bool:
+    """Return whether two rows' means differ by no more than their standard deviations explain."""
+    difference = abs(means[row] - means[other])
+    return bool(difference <= math.hypot(std[row], std[other])) or difference == 0
 
 
 def mean_ranks(table: Table, columns: list[tuple[str, str]]) -> pd.Series | None:
-    """Mean rank over those columns in which a direction is better; None unless there are two such columns.
+    """Return each model's mean rank over the columns with a better direction; None if these are fewer than two.
 
-    NaN for a model that lacks one of them, since its mean would be over other columns.
+    A model that lacks one of the columns gets NaN, because its mean would be over other columns.
     """
-    found = [s.ranks for c in columns if (s := rank_column(table, c)).ranks is not None]
+    found = [r.ranks for c in columns if (r := rank_column(table, c)).ranks is not None]
     if len(found) < 2:
         return None
     return pd.concat(found, axis=1).reindex(table.models).mean(axis=1, skipna=False)

@@ -1,7 +1,7 @@
 """Which rows may stand in one table: one preset, one feature space, one number of images, one checkpoint per job.
 
-Imports no torch. Without snapshots (`flexbench run --score-every N`) a job has its last checkpoint alone, and all rules
-of selection agree.
+Imports no torch. A job without snapshots (`flexbench run --score-every N` makes them) has only its last checkpoint. All
+rules of selection then choose the same one.
 """
 
 from __future__ import annotations
@@ -15,51 +15,51 @@ from ..metrics import Metric
 from ..registry import BUILT_IN
 
 FLOPS = "flops"
-RULES = {
-    LAST: "the last",
-    "best_val": "of those scored the one whose samples are nearest to validation images",
-    "oracle": "of those scored the one whose samples are nearest to the test images, which flatters",
-    FLOPS: "the last scored one that the compute of the dataset's cheapest model allows",
+RULES = {  # rule -> which checkpoint it takes, as captions say it
+    LAST: "last",
+    "best_val": "of the scored ones, the one whose samples are nearest to the validation images",
+    "oracle": "of the scored ones, the one whose samples are nearest to the test images (optimistic)",
+    FLOPS: "the last scored one within the training compute of the dataset's cheapest model",
 }
-JUDGES = {"best_val": "gen_fd_val", "oracle": "gen_fd"}  # family that the choice looks at
+RULE_FAMILIES = {"best_val": "gen_fd_val", "oracle": "gen_fd"}  # rule -> the family of scores that it minimises
 BUILT_IN_ORDER = {name: i for i, name in enumerate(BUILT_IN)}
-NO_SUCH = "nothing that has run was scored by what this shows; of vectors, only distances are."
-NOTHING = "nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke"
+NOT_SCORED = "no run has the scores that this needs. Vectors have Frechet distances only."
+NOTHING_RAN = "nothing has run. Start with: flexbench run --models all --datasets digits --preset smoke"
 
 
 class NotThisTableError(FlexbenchError):
-    """What was asked for does not go with one of the tables."""
+    """The request does not go with this table, but may go with others."""
 
 
-def choose(
+def comparable_rows(
     results: pd.DataFrame, metrics: list[Metric], preset: str | None, space: str | None, images: int | None,
     rule: str = LAST,
 ) -> pd.DataFrame:  # fmt: skip
-    """The rows that belong in one table, or a FlexbenchError if they may not stand side by side.
+    """Return the rows that belong in one table; raise FlexbenchError if they may not stand side by side.
 
-    That is decided on the rows of models; then come the scores of real images that go with them.
+    The models' rows decide. The scores of real images that go with them come after.
     """
     if rule not in RULES:
         raise unknown("rule of selection", rule, RULES)
     rows = results[results.family.isin({m.family for m in metrics})]
     if rows.empty:
-        raise NotThisTableError(NO_SUCH) if (results.family == "gen_fd").any() else FlexbenchError(NOTHING)
-    rows = one_space(one_of(rows, "preset", preset, "--preset"), space)
-    rows = pd.concat([one_count(part, images) for _, part in rows.groupby("dataset")])
+        raise NotThisTableError(NOT_SCORED) if (results.family == "gen_fd").any() else FlexbenchError(NOTHING_RAN)
+    rows = with_one_space(with_one_value(rows, "preset", preset, "--preset"), space)
+    rows = pd.concat([with_one_image_count(part, images) for _, part in rows.groupby("dataset")])
     rows = rows[rows.protocol == rows.protocol.max()]
-    return ordered(pd.concat([select(rows, results, rule), _references(rows, results, metrics)]))
+    return ordered(pd.concat([select_checkpoints(rows, results, rule), _reference_rows(rows, results, metrics)]))
 
 
 def ordered(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the order of the registry; included models after the suite's own, by name."""
+    """Sort rows in the order of the registry. Models of the user's own follow the built-in ones, by name."""
     place = rows.model.map(lambda m: BUILT_IN_ORDER.get(m, len(BUILT_IN_ORDER)))
     return rows.assign(order=place).sort_values(["order", "model"], kind="stable")
 
 
 def main_sizes(rows: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
-    """The rows without those latent sizes at which fewer than half as many `models` ran as at another of the dataset.
+    """Drop the latent sizes at which fewer than half as many `models` ran as at the dataset's most common size.
 
-    A study of two models over sizes would otherwise put its rows among those of all models at the usual size.
+    Otherwise a study of two models over sizes would put its rows among those of all models at the usual size.
     """
     keys = ["dataset", "latent_dim"]
     count = models.groupby(keys).title.nunique()
@@ -67,39 +67,44 @@ def main_sizes(rows: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
     return rows[~pd.MultiIndex.from_frame(rows[keys]).isin(few.index)]
 
 
-def one_of(rows: pd.DataFrame, column: str, chosen: str | int | None, option: str) -> pd.DataFrame:
-    """Rows with one value of a column: the chosen one, or the only one."""
+def with_one_value(rows: pd.DataFrame, column: str, chosen: str | int | None, option: str) -> pd.DataFrame:
+    """Return the rows with the chosen value of a column, or all rows if they share one value.
+
+    Raises FlexbenchError if no row has the chosen value, and if none is chosen and there are several.
+    """
     values = sorted(rows[column].dropna().unique())
-    listed = ", ".join(map(str, values)) or "none"
+    valid = ", ".join(map(str, values)) or "none"
     if chosen is not None:
         if chosen not in values:
-            raise FlexbenchError(f"no results with {option} '{chosen}'. There are: {listed}.")
+            raise FlexbenchError(f"no results with {option} '{chosen}'. There are: {valid}.")
         return rows[rows[column] == chosen]
     if len(values) > 1:
-        raise FlexbenchError(f"results that differ in {column} cannot share a table. Use {option} with one: {listed}.")
+        raise FlexbenchError(f"results that differ in {column} cannot share a table. Use {option} with one: {valid}.")
     return rows
 
 
-def one_space(rows: pd.DataFrame, chosen: str | None) -> pd.DataFrame:
-    """Rows of one feature space, the chosen or the only one, and those that depend on none.
+def with_one_space(rows: pd.DataFrame, chosen: str | None) -> pd.DataFrame:
+    """Return the rows of one feature space, the chosen or the only one, and those of scores that use none.
 
-    Vectors have a space of their own, which stands beside any other: no column holds both. It can be chosen alone.
+    Vectors have a feature space of their own. It stands beside any other, because no column holds both. It can also be
+    chosen; then only its rows remain.
     """
     if chosen == VECTOR_SPACE:
-        return one_of(rows, "space", chosen, "--features")
+        return with_one_value(rows, "space", chosen, "--features")
     free = rows.space.isna() | (rows.space == VECTOR_SPACE)
-    return pd.concat([rows[free], one_of(rows[~free], "space", chosen, "--features")])
+    return pd.concat([rows[free], with_one_value(rows[~free], "space", chosen, "--features")])
 
 
-def one_count(rows: pd.DataFrame, images: int | None) -> pd.DataFrame:
-    """Rows of a dataset with one number of scored images; only where there are several does `images` choose."""
-    return one_of(rows, "n_images", images if rows.n_images.nunique() > 1 else None, "--images")
+def with_one_image_count(rows: pd.DataFrame, images: int | None) -> pd.DataFrame:
+    """Return a dataset's rows with one number of scored images. `images` counts only if there are several numbers."""
+    return with_one_value(rows, "n_images", images if rows.n_images.nunique() > 1 else None, "--images")
 
 
-def _references(rows: pd.DataFrame, results: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
-    """Floors and controls from the same evaluations as `rows`.
+def _reference_rows(rows: pd.DataFrame, results: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
+    """Return the floors and controls of the evaluations that gave `rows`.
 
-    There may be fewer images in these (of the validation split), so of several numbers the largest that fits counts.
+    These may have fewer images, because the validation split may. The largest number that is not above the models' own
+    counts.
     """
     families = {f for m in metrics for f in (m.floor, m.control) if f}
     scored = rows.drop_duplicates("dataset").set_index("dataset").n_images
@@ -112,37 +117,43 @@ def _references(rows: pd.DataFrame, results: pd.DataFrame, metrics: list[Metric]
 # -- one checkpoint per job ---------------------------------------------------------------------------------------
 
 
-def select(rows: pd.DataFrame, results: pd.DataFrame, rule: str = LAST) -> pd.DataFrame:
-    """Of rows that may stand side by side, those of one checkpoint per job and feature space.
+def select_checkpoints(rows: pd.DataFrame, results: pd.DataFrame, rule: str = LAST) -> pd.DataFrame:
+    """Return the rows of one checkpoint for each job and feature space.
 
-    `results` hold the scores that a rule looks at. FlexbenchError where no job has a checkpoint that the rule takes.
+    `results` holds the scores that the rule needs. Raises FlexbenchError if no job has a checkpoint that fits the rule.
     """
     if rule == LAST:
         return rows[rows.checkpoint == LAST]
-    chosen = _within_budget(rows) if rule == FLOPS else _nearest(rows, results[results.family == JUDGES[rule]])
+    if rule == FLOPS:
+        chosen = _within_budget(rows)
+    else:
+        chosen = _with_lowest_score(rows, results[results.family == RULE_FAMILIES[rule]])
     if chosen.empty:
         raise FlexbenchError(f"no job has a checkpoint to select by {rule}. Score some: flexbench run --score-every N.")
     return chosen
 
 
-def _nearest(rows: pd.DataFrame, judged: pd.DataFrame) -> pd.DataFrame:
-    """Of each job the rows of the step at which the judged distance is least, among those of the most images."""
-    judged = judged[judged.protocol == rows.protocol.max()]
-    judged = judged[judged.n_images == judged.groupby(["hash", "space"]).n_images.transform("max")]
-    best = judged.loc[judged.groupby(["hash", "space"]).value.idxmin(), ["hash", "space", "step"]]
+def _with_lowest_score(rows: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """Return each job's rows of the step with the lowest score. Only scores with the most images count."""
+    scores = scores[scores.protocol == rows.protocol.max()]
+    scores = scores[scores.n_images == scores.groupby(["hash", "space"]).n_images.transform("max")]
+    best = scores.loc[scores.groupby(["hash", "space"]).value.idxmin(), ["hash", "space", "step"]]
     return rows.merge(best, on=["hash", "space", "step"])
 
 
 def _within_budget(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each job the rows of the last step at which it had spent no more than the cheapest whole job of its kind."""
+    """Return each job's rows of the last step within the budget: the compute of the cheapest complete job.
+
+    Jobs share a budget if they share the dataset and the latent size.
+    """
     kind = [rows.dataset, rows.latent_dim]
     budget = rows.train_flops.where(rows.checkpoint == LAST).groupby(kind).transform("min")
     allowed = rows[rows.train_flops <= budget * (1 + 1e-6)]
     return allowed[allowed.step == allowed.groupby(["hash", "space"]).step.transform("max")]
 
 
-def passed_over(results: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
-    """'Model on dataset' for those that were scored like the `chosen` ones, but at no checkpoint of that kind."""
+def models_without_checkpoint(results: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
+    """Return 'model on dataset' for each model that has scores like the `chosen` rows, but no chosen checkpoint."""
     keys = ["title", "dataset"]
     alike = results[(results.family == "gen_fd") & results.preset.isin(chosen.preset)]
     alike = alike[alike.space.isin(chosen.space) & alike.dataset.isin(chosen.dataset)]
@@ -152,8 +163,8 @@ def passed_over(results: pd.DataFrame, chosen: pd.DataFrame) -> list[str]:
 
 
 def check_table(number: int, rule: str) -> None:
-    """FlexbenchError where a rule does not go with a table."""
+    """Raise FlexbenchError if a rule of selection does not go with a table."""
     if rule != LAST and number not in (1, 3):
         raise NotThisTableError(
-            f"selection by {rule} is for tables 1 and 3: only distances are scored at every checkpoint."
+            f"selection by {rule} is for tables 1 and 3: only Frechet distances are scored at every checkpoint."
         )

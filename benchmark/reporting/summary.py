@@ -1,4 +1,4 @@
-"""The few sentences and numbers that a reader wants first. Imports no torch."""
+"""The results in a few numbers and sentences, for the top of the report. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..metrics import METRICS
-from .layout import cell
+from .layout import score_text
 from .ranking import rank_column
 from .runs import RunRecord
 from .tables import FLOOR, Table
 
-PLACES = 3
+PODIUM = 3  # models on the list of the best
+MAX_SEEDS = 8  # with more seeds, a sentence names the first and the last
 
 
 @dataclass(frozen=True)
 class Place:
-    """A model on the list of the best: `tied` where it is not told apart from the first."""
+    """A model on the list of the best. `tied`: it shares the first place."""
 
     row: str
     score: str
@@ -36,7 +37,7 @@ class BestRank:
 
 @dataclass(frozen=True)
 class Leaders:
-    """What is ahead on one dataset."""
+    """The best models of one dataset, and the floor: the score of real images."""
 
     dataset: str
     generation: tuple[Place, ...]
@@ -46,44 +47,45 @@ class Leaders:
 
 
 def leaders(tables: Mapping[str, Table]) -> list[Leaders]:
-    """One entry per dataset of table 1."""
+    """Return the best models of each dataset of table 1."""
     if "1" not in tables:
         return []
     datasets = dict.fromkeys(tables["1"].frame.columns.get_level_values(0))
-    return [of_dataset(tables, str(dataset)) for dataset in datasets]
+    return [dataset_leaders(tables, str(dataset)) for dataset in datasets]
 
 
-def of_dataset(tables: Mapping[str, Table], dataset: str) -> Leaders:
-    """The best models of a dataset."""
+def dataset_leaders(tables: Mapping[str, Table], dataset: str) -> Leaders:
+    """Return the best models of a dataset."""
     table = tables["1"]
-    ranks, names = mean_ranks([tables[n] for n in ("1", "2") if n in tables], dataset)
+    ranks, headings = mean_ranks_over_tables([tables[n] for n in ("1", "2") if n in tables], dataset)
     gen, rec = ((dataset, METRICS[family].column) for family in ("gen_fd", "rec_fd"))
-    floor = cell(table, FLOOR, gen) if FLOOR in table.references and gen in table.frame.columns else None
-    return Leaders(dataset, tuple(places(table, gen)[:PLACES]), next(iter(places(table, rec)), None),
-                     floor, best_rank(ranks.dropna(), names))  # fmt: skip
+    floor = score_text(table, FLOOR, gen) if FLOOR in table.references and gen in table.frame.columns else None
+    return Leaders(dataset, tuple(places(table, gen)[:PODIUM]), next(iter(places(table, rec)), None),
+                     floor, best_rank(ranks.dropna(), headings))  # fmt: skip
 
 
-def best_rank(ranks: pd.Series, over: Sequence[str]) -> BestRank | None:
-    """The lowest mean rank and whose it is; None where fewer than two models have one."""
+def best_rank(ranks: pd.Series, headings: Sequence[str]) -> BestRank | None:
+    """Return the lowest mean rank and the models that have it; None if fewer than two models have a mean rank."""
     if len(ranks) < 2:
         return None
-    return BestRank(tuple(ranks.index[ranks == ranks.min()]), f"{ranks.min():.1f}", ", ".join(over))
+    return BestRank(tuple(ranks.index[ranks == ranks.min()]), f"{ranks.min():.1f}", ", ".join(headings))
 
 
 def places(table: Table, column: tuple[str, str]) -> list[Place]:
-    """The models of a column, best first."""
+    """Return the models of a column, best first."""
     if column not in table.frame.columns:
         return []
     means = table.frame.loc[table.models, column].dropna()
     means = means.sort_values(ascending=table.better[column[1]] == "lower", kind="stable")
-    ahead = rank_column(table, column).best
-    return [Place(row, cell(table, row, column), i > 0 and row in ahead) for i, row in enumerate(means.index)]
+    first_place = rank_column(table, column).best
+    return [Place(row, score_text(table, row, column), i > 0 and row in first_place)
+            for i, row in enumerate(means.index)]  # fmt: skip
 
 
-def mean_ranks(tables: Iterable[Table], dataset: str) -> tuple[pd.Series, list[str]]:
-    """Mean rank of each model over a dataset's scores that have a direction, and these scores' headings.
+def mean_ranks_over_tables(tables: Iterable[Table], dataset: str) -> tuple[pd.Series, list[str]]:
+    """Return each model's mean rank over a dataset's scores that have a better direction, and their headings.
 
-    Empty with fewer than two such scores; NaN for a model that lacks one of them.
+    The result is empty with fewer than two such scores. A model that lacks one of them gets NaN.
     """
     found = {column[1]: ranks for table in tables for column in table.frame.columns
              if column[0] == dataset and (ranks := rank_column(table, column).ranks) is not None}  # fmt: skip
@@ -93,38 +95,33 @@ def mean_ranks(tables: Iterable[Table], dataset: str) -> tuple[pd.Series, list[s
 
 
 def headline(runs: Sequence[RunRecord]) -> str:
-    """'Generative auto-encoders on mnist and celeba'."""
-    return "Generative auto-encoders on " + listed(sorted({run.dataset for run in runs}))
+    """Return 'Generative auto-encoders on mnist and celeba'."""
+    return "Generative auto-encoders on " + join(sorted({run.dataset for run in runs}))
 
 
 def lead(runs: Sequence[RunRecord], scores: pd.DataFrame) -> str:
-    """What is compared, in one or two sentences; `scores` are the rows that the tables show, if any."""
-    configs = [run.job.config for run in runs]
-    models, seeds = {c.model for c in configs}, sorted({c.seed for c in configs})
-    presets = sorted({c.preset for c in configs if c.preset})
-    sizes = sorted({c.latent_dim for c in configs})
+    """Return one or two sentences on what is compared; `scores` are the rows of table 1, if any."""
+    models, seeds = {run.model for run in runs}, sorted({run.seed for run in runs})
+    presets = sorted({run.preset for run in runs if run.preset})
+    sizes = sorted({run.latent_dim for run in runs})
     text = (
-        f"{count(len(models), 'model')} trained on equal terms on {listed(sorted({r.dataset for r in runs}))}: "
-        f"preset {listed(presets)}, latent size {listed(sizes)}, {'seed' if len(seeds) == 1 else 'seeds'} "
-        f"{listed(seeds) if len(seeds) <= 8 else f'{seeds[0]} to {seeds[-1]}'}."
+        f"{count(len(models), 'model')} trained on equal terms on {join(sorted({r.dataset for r in runs}))}: "
+        f"preset {join(presets)}, latent size {join(sizes)}, {'seed' if len(seeds) == 1 else 'seeds'} "
+        f"{join(seeds) if len(seeds) <= MAX_SEEDS else f'{seeds[0]} to {seeds[-1]}'}."
     )
     if scores.empty:
         return f"{text} No run has test scores yet."
-    images = listed(f"{n:,}" for n in sorted(scores.n_images.unique()))
-    return f"{text} Scored with {images} images of each kind in the feature space {listed(sorted(spaces(scores)))}."
-
-
-def spaces(scores: pd.DataFrame) -> set[str]:
-    """The feature spaces of some rows."""
-    return set(scores.space.dropna())
+    images = join(f"{n:,}" for n in sorted(scores.n_images.unique()))
+    spaces = join(sorted(set(scores.space.dropna())))
+    return f"{text} Scored with {images} images of each kind in the feature space {spaces}."
 
 
 def count(n: int, noun: str) -> str:
-    """'1 model', '6 models'."""
+    """Return '1 model' or '6 models'."""
     return f"{n:,} {noun}" + "s" * (n != 1)
 
 
-def listed(items: Iterable[object]) -> str:
-    """'a', 'a and b', 'a, b and c'."""
-    *most, last = map(str, items)
+def join(items: Iterable[object]) -> str:
+    """Return 'a', 'a and b' or 'a, b and c'; 'none' for nothing."""
+    *most, last = map(str, items) if (items := list(items)) else ["none"]
     return f"{', '.join(most)} and {last}" if most else last

@@ -1,4 +1,4 @@
-"""The paper's tables from the tidy frame. Which scores stand where is declared with the metrics, not here."""
+"""The paper's tables, made from result rows. `metrics` declares which scores each table shows. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,29 +10,34 @@ import pandas as pd
 from ..core.errors import FlexbenchError
 from ..jobs.results import LAST
 from ..metrics import METRICS, TABLE_TITLES, Metric
-from . import memorization as verdicts
-from . import selection
-from .selection import NOTHING, NotThisTableError, choose
+from . import memorization, selection
+from .selection import NOTHING_RAN, NotThisTableError, comparable_rows
 
 FLOOR = "real images"
 CONTROL = "noisy copies"
 BY_SIZE = 3  # the table that shows the scores of table 1 against the latent size
 COST_NAME = "cost"
+REFERENCES = {
+    FLOOR: f"'{FLOOR}': real images other than the test images, scored in place of a model's images.",
+    CONTROL: f"'{CONTROL}': training images plus noise of standard deviation 0.02, scored the same way; they show the "
+    "scores of a model that memorises.",
+}
+FLOOR_IS_BEST = f"No model is expected to be better than '{FLOOR}'."
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table: `frame` holds means with one row per model, `spread` standard deviations over seeds, `count` seeds."""
+    """A table: means with one row per model, standard deviations over seeds, numbers of seeds."""
 
     number: int
     title: str
     caption: str
-    frame: pd.DataFrame  # columns are (dataset, heading)
-    spread: pd.DataFrame
-    count: pd.DataFrame
+    frame: pd.DataFrame  # means; columns are (dataset, heading)
+    std: pd.DataFrame  # standard deviations over seeds, laid out as `frame`
+    count: pd.DataFrame  # numbers of seeds, laid out as `frame`
     better: dict[str, str | None]  # heading -> lower | higher | None
-    references: tuple[str, ...] = ()  # rows that are no models: they stand last and take part in no comparison
-    verdicts: dict[str, dict[str, str]] = field(default_factory=dict)  # dataset -> row -> words, see `verdicts`
+    references: tuple[str, ...] = ()  # rows that are not models: they stand last and are not ranked
+    verdicts: dict[str, dict[str, str]] = field(default_factory=dict)  # dataset -> row -> see `memorization.judge`
 
     @property
     def models(self) -> list[str]:
@@ -44,73 +49,81 @@ def make(
     results: pd.DataFrame, number: int, preset: str | None = None, space: str | None = None, images: int | None = None,
     rule: str = LAST,
 ) -> Table:  # fmt: skip
-    """Table 1 (Frechet distances), 2 (precision and recall), 3 (1 against latent size) or 4 (memorisation).
+    """Make table 1 (Frechet distances), 2 (precision and recall), 3 (1 against latent size) or 4 (memorisation).
 
-    Rows of different presets, feature spaces or numbers of images are never put into one column: with several on
-    disk, `preset`, `space` or `images` chooses; `rule` chooses the checkpoint, see `selection.RULES`. Raises
-    FlexbenchError when it must be chosen, when nothing has run, for table 3 when no dataset has results at two latent
-    sizes, and for a rule that does not go with the table.
+    A column never mixes presets, feature spaces or numbers of images.
+
+    Args:
+        results: result rows.
+        number: 1 to 4.
+        preset, space, images: the choice, needed where the results have several.
+        rule: which checkpoint of a job counts, see `selection.RULES`.
+
+    Raises FlexbenchError if a choice is needed, if nothing has run, if the rule does not go with the table, and for
+    table 3 if no dataset has results at two latent sizes.
     """
     if number not in TABLE_TITLES:
         raise FlexbenchError(f"there is no table {number}. Tables: {', '.join(map(str, TABLE_TITLES))}.")
     selection.check_table(number, rule)
-    metrics = [m for m in METRICS.values() if m.table == (1 if number == BY_SIZE else number)]
-    chosen = choose(results, metrics, preset, space, images, rule)
+    by_size = number == BY_SIZE
+    metrics = [m for m in METRICS.values() if m.table == (1 if by_size else number)]
+    chosen = comparable_rows(results, metrics, preset, space, images, rule)
     scored = chosen[chosen.family.isin({m.family for m in metrics})]
-    rows = at_several_sizes(chosen) if number == BY_SIZE else selection.main_sizes(chosen, scored)
-    models = model_cells(rows, metrics, by_size=number == BY_SIZE)
-    references = {FLOOR: reference_cells(rows, FLOOR, {m.family: m.floor for m in metrics}, number == BY_SIZE),
-                  CONTROL: reference_cells(rows, CONTROL, {m.family: m.control for m in metrics}, False)}  # fmt: skip
-    references = {name: cells for name, cells in references.items() if len(cells)}
+    rows = at_several_sizes(chosen) if by_size else selection.main_sizes(chosen, scored)
+    models = model_cells(rows, metrics, by_size)
+    references = _references(rows, metrics, by_size)
+    means, std, count = _pivots(models, references, metrics)
+    better = {heading: METRICS[family].better for heading, family in zip(models.heading, models.family, strict=True)}
+    verdicts = memorization.judge(models, rows) if any(m.control for m in metrics) else {}
+    sentences = [
+        caption(models, rule),
+        left_out_models(results, models, rule),
+        left_out_sizes(scored, models) if not by_size else "",
+        memorization.RULE if verdicts else "",
+        *(REFERENCES[name] for name in references),
+        FLOOR_IS_BEST if FLOOR in references and any(better.values()) else "",
+    ]
+    return Table(number, TABLE_TITLES[number], " ".join(filter(None, sentences)), means, std, count, better,
+                 tuple(references), verdicts)  # fmt: skip
+
+
+def _references(rows: pd.DataFrame, metrics: list[Metric], by_size: bool) -> dict[str, pd.DataFrame]:
+    """Return the cells of each reference row that has any."""
+    found = {FLOOR: reference_cells(rows, FLOOR, {m.family: m.floor for m in metrics}, by_size),
+             CONTROL: reference_cells(rows, CONTROL, {m.family: m.control for m in metrics}, False)}  # fmt: skip
+    return {name: cells for name, cells in found.items() if len(cells)}
+
+
+def _pivots(
+    models: pd.DataFrame, references: dict[str, pd.DataFrame], metrics: list[Metric]
+) -> tuple[pd.DataFrame, ...]:
+    """Return means, standard deviations and numbers of seeds, with rows and columns in the order of the table."""
     cells = pd.concat([models, *references.values()])
-    columns = pd.MultiIndex.from_tuples(
-        sorted({*zip(models.dataset, models.heading, strict=True)}, key=_place(metrics))
+    order = sorted({*zip(models.dataset, models.heading, strict=True)}, key=_column_order(metrics))
+    index, columns = [*models.row.unique(), *references], pd.MultiIndex.from_tuples(order)
+    grouped = cells.groupby(["row", "dataset", "heading"], sort=False).value
+    return tuple(
+        values.unstack(["dataset", "heading"]).reindex(index=index, columns=columns)
+        for values in (grouped.mean(), grouped.std(ddof=1), grouped.count())
     )
 
-    def pivot(values: pd.Series) -> pd.DataFrame:
-        return values.unstack(["dataset", "heading"]).reindex(index=[*models.row.unique(), *references],
-                                                              columns=columns)  # fmt: skip
 
-    grouped = cells.groupby(["row", "dataset", "heading"], sort=False).value
-    better = {heading: METRICS[family].better for heading, family in zip(models.heading, models.family, strict=True)}
-    judged = verdicts.judge(models, rows) if any(m.control for m in metrics) else {}
-    words = [
-        caption(models, rule),
-        left_out(results, models, rule),
-        other_sizes(scored, models) if number != BY_SIZE else "",
-        verdicts.RULE if judged else "",
-        *(REFERENCES[name] for name in references),
-        BEST if FLOOR in references and any(better.values()) else "",
-    ]
-    return Table(number, TABLE_TITLES[number], " ".join(filter(None, words)), pivot(grouped.mean()),
-                 pivot(grouped.std(ddof=1)), pivot(grouped.count()), better, tuple(references), judged)  # fmt: skip
+def left_out_models(results: pd.DataFrame, models: pd.DataFrame, rule: str) -> str:
+    """Return a sentence that names the models without a checkpoint that fits the rule of selection."""
+    names = [] if rule == LAST else selection.models_without_checkpoint(results, models)
+    return f"Left out, because they have no scored checkpoint of that kind: {', '.join(names)}." if names else ""
 
 
-REFERENCES = {
-    FLOOR: f"'{FLOOR}': real images that are not the test images, in the model's place.",
-    CONTROL: f"'{CONTROL}': training images with noise of standard deviation 0.02: what memorising looks like.",
-}
-
-
-BEST = "No model can be expected to be better than these."
-
-
-def left_out(results: pd.DataFrame, models: pd.DataFrame, rule: str) -> str:
-    """Names the models that the rule of selection leaves without a row."""
-    names = [] if rule == LAST else selection.passed_over(results, models)
-    return f"Left out, having no scored checkpoint of that kind: {', '.join(names)}." if names else ""
-
-
-def other_sizes(scored: pd.DataFrame, models: pd.DataFrame) -> str:
-    """Names the latent sizes that `selection.main_sizes` has taken out."""
+def left_out_sizes(scored: pd.DataFrame, models: pd.DataFrame) -> str:
+    """Return a sentence that names the latent sizes that `selection.main_sizes` dropped."""
     kept = set(zip(models.dataset, models.latent_dim, strict=True))
     others = sorted(set(zip(scored.dataset, scored.latent_dim, strict=True)) - kept)
     names = ", ".join(f"{dataset} m={size}" for dataset, size in others)
-    return f"Left out, few of these models having run there: {names}." if names else ""
+    return f"Left out, because few of these models ran there: {names}." if names else ""
 
 
-def _place(metrics: list[Metric]) -> Callable[[tuple[str, str]], tuple[str, int, int]]:
-    """Order of the columns: dataset, latent size where it is in the heading, then the order of the metrics."""
+def _column_order(metrics: list[Metric]) -> Callable[[tuple[str, str]], tuple[str, int, int]]:
+    """Return a sort key for columns: dataset, latent size where the heading has one, then the order of the metrics."""
     order = [m.column for m in metrics]
 
     def key(column: tuple[str, str]) -> tuple[str, int, int]:
@@ -120,13 +133,16 @@ def _place(metrics: list[Metric]) -> Callable[[tuple[str, str]], tuple[str, int,
     return key
 
 
-def at_several_sizes(rows: pd.DataFrame, what: str = f"table {BY_SIZE}") -> pd.DataFrame:
-    """The rows of models that have results at two latent sizes of a dataset or more; FlexbenchError without any."""
+def at_several_sizes(rows: pd.DataFrame, subject: str = f"table {BY_SIZE}") -> pd.DataFrame:
+    """Return the rows of models that have results at several latent sizes of a dataset; FlexbenchError without any.
+
+    `subject` names the table or figure in the error.
+    """
     models = rows.fillna({"settings": ""}).groupby(["dataset", "title", "settings"])
     kept = rows[models.latent_dim.transform("nunique") > 1]
     if kept.empty:
-        only = ", ".join(sorted({f"{d} m={m}" for d, m in zip(rows.dataset, rows.latent_dim, strict=True)}))
-        raise NotThisTableError(f"{what} compares latent sizes, and there is only: {only}. "
+        sizes = ", ".join(sorted({f"{d} m={m}" for d, m in zip(rows.dataset, rows.latent_dim, strict=True)}))
+        raise NotThisTableError(f"{subject} compares latent sizes, and no model has several. There are: {sizes}. "
                                 "Run several: flexbench run --latent-dim 32,64,128 ...")  # fmt: skip
     return kept
 
@@ -135,10 +151,10 @@ def make_several(
     results: pd.DataFrame, names: Sequence[str], preset: str | None = None, space: str | None = None,
     images: int | None = None, rule: str = LAST,
 ) -> dict[str, Table | pd.DataFrame]:  # fmt: skip
-    """Tables by name, '1' to '4' and 'cost'.
+    """Make tables by name, '1' to '4' and 'cost'.
 
-    Of several, the one over latent sizes is left out where there is one size, and those that a rule does not go with.
-    Raises what `make` and `cost` raise.
+    If several are asked for, those that do not apply are left out: table 3 with one latent size, and tables that the
+    rule of selection does not go with. Raises what `make` and `cost` raise.
     """
     found: dict[str, Table | pd.DataFrame] = {}
     for name in names:
@@ -152,35 +168,38 @@ def make_several(
 
 
 def model_cells(rows: pd.DataFrame, metrics: list[Metric], by_size: bool = False) -> pd.DataFrame:
-    """The models' scores, with the `row` and `heading` where each stands; the latent size is part of one of them."""
+    """Return the models' rows, with the table's `row` and `heading` for each.
+
+    The latent size is part of the heading if `by_size`, else of the row where a dataset has several sizes.
+    """
     models = rows[rows.family.isin({m.family for m in metrics})]
     return models.assign(row=row_labels(models, sized=not by_size), heading=headings(models, by_size))
 
 
 def reference_cells(rows: pd.DataFrame, name: str, families: dict[str, str | None], by_size: bool) -> pd.DataFrame:
-    """The row `name` of what stands in a model's place: one number per column, the same for every model and seed.
+    """Return the cells of the reference row `name`: one number per column, the same for all models and seeds.
 
-    `families` maps the family of a column to the one that has this number.
+    `families` maps the family of a column to the family whose score the reference row shows there.
     """
     found = [
         part.assign(row=name, heading=headings(part.assign(family=family), by_size))
-        for family, other in families.items()
-        if len(part := rows[rows.family == other])
+        for family, reference in families.items()
+        if len(part := rows[rows.family == reference])
     ]
     return pd.concat(found).drop_duplicates(["dataset", "heading"]) if found else rows.iloc[:0]
 
 
 def headings(rows: pd.DataFrame, by_size: bool) -> pd.Series:
-    """'Gen.', or with the latent size 'Gen. m=32'."""
+    """Return 'Gen.', or with the latent size 'Gen. m=32'."""
     names = rows.family.map(lambda family: METRICS[family].column)
     return names + " m=" + rows.latent_dim.astype(str) if by_size else names
 
 
 def row_labels(models: pd.DataFrame, sized: bool = True) -> pd.Series:
-    """A model's title with its changed settings; if `sized`, with the latent size where a dataset has several.
+    """Return a model's title with its changed settings; if `sized`, with the latent size where a dataset has several.
 
-    What still differs in more than the seed (an edited file of the user's, say) gets its variant's hash: only
-    repetitions are ema_modules.
+    Only repetitions with other seeds are averaged. So jobs that share a label but differ in more than the seed (in the
+    user's own model file, say) get the hash of their variant too.
     """
     labels = models.title + models.settings.fillna("").map(lambda s: f" [{s}]" if s else "")
     several = sized & (models.groupby("dataset").latent_dim.transform("nunique") > 1)
@@ -191,21 +210,21 @@ def row_labels(models: pd.DataFrame, sized: bool = True) -> pd.Series:
 
 
 def caption(models: pd.DataFrame, rule: str | None = LAST) -> str:
-    """The protocol in words: names of the scores, preset, latent sizes, seeds, selection (if there is one), commit."""
+    """Return the protocol: scores, images, preset, latent sizes, seeds, checkpoint (if there is a rule), commit."""
 
-    def listed(values: Iterable) -> str:
+    def join(values: Iterable) -> str:
         return ", ".join(map(str, sorted(set(values))))
 
-    sizes = "; ".join(f"{d} m={listed(g.latent_dim).replace(' ', '')}" for d, g in models.groupby("dataset"))
+    sizes = "; ".join(f"{d} m={join(g.latent_dim).replace(' ', '')}" for d, g in models.groupby("dataset"))
     counts = ", ".join(f"{n:,}" for n in sorted(models.n_images.unique()))
-    commits = listed(c[:9] + "+dirty" * c.endswith("+dirty") for c in models.git.dropna()) or "unknown"
+    commits = join(c[:9] + "+dirty" * c.endswith("+dirty") for c in models.git.dropna()) or "unknown"
     return (
-        f"Scores: {listed(models.metric)}. {counts} images each. Preset {listed(models.preset)}; {sizes}; "
-        f"seeds {listed(models.seed)}; {f'checkpoint: {selection.RULES[rule]}; ' if rule else ''}commit {commits}."
+        f"Scores: {join(models.metric)}. {counts} images each. Preset {join(models.preset)}; {sizes}; "
+        f"seeds {join(models.seed)}; {f'checkpoint: {selection.RULES[rule]}; ' if rule else ''}commit {commits}."
     )
 
 
-COST = {
+COST = {  # column of the results -> heading, number format
     "parameters": ("parameters", "{:,.0f}"),
     "images_seen": ("images seen", "{:,.0f}"),
     "optimizer_steps": ("optimizer steps", "{:,.0f}"),
@@ -216,19 +235,16 @@ COST = {
 
 
 def scored_jobs(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:
-    """One row for each job that has test scores, in the order of the registry; those only tried have none."""
+    """Return one row for each job with test scores, in the order of the registry. Tuning trials have none."""
     scored = results[(results.family == "gen_fd") & (results.checkpoint == LAST)]
     if scored.empty:
-        raise FlexbenchError(NOTHING)
-    rows = selection.one_of(scored, "preset", preset, "--preset")
+        raise FlexbenchError(NOTHING_RAN)
+    rows = selection.with_one_value(scored, "preset", preset, "--preset")
     return selection.ordered(rows).drop_duplicates(["dataset", "model", "hash"])
 
 
 def cost(results: pd.DataFrame, preset: str | None = None) -> pd.DataFrame:
-    """What training cost, one row per model and dataset, means over seeds: equal steps are not equal compute.
-
-    Runs that were only tried for their settings are left out.
-    """
+    """Return the cost of training, one row per model and dataset, as means over seeds. Tuning trials are left out."""
     jobs = scored_jobs(results, preset)
     jobs = selection.main_sizes(jobs, jobs).assign(
         step_flops=lambda r: r.train_flops / r.step / 1e9, train_flops=lambda r: r.train_flops / 1e12

@@ -62,7 +62,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drawn(plot) -> matplotlib.figure.Figure:
-    with style.house():
+    with style.applied():
         return plot.draw()
 
 
@@ -200,7 +200,7 @@ def test_all_makes_what_can_be_made_and_says_what_cannot(tmp_path: Path, flexben
         tmp_path / "figures" / f"{stem}.{kind}" for stem in stems for kind in ("svg", "csv")
     }
     assert "figure dims is left out: this figure compares latent sizes" in result.stderr
-    assert "figure 5 is left out: this figure needs trained models" in result.stderr
+    assert "figure 5 is left out: figure 5 needs trained models" in result.stderr
     refused = flexbench("figure", "dims", "--out", tmp_path)
     assert refused.exit_code == 2 and "--latent-dim 32,64,128" in refused.output
 

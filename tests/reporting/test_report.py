@@ -10,23 +10,22 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 import benchmark
 from benchmark.core.errors import FlexbenchError
-from benchmark.jobs.job import Job
 from benchmark.jobs.results import read_results as results
-from benchmark.reporting import commands, report, runs
+from benchmark.reporting import commands, report, rows, runs
 from benchmark.reporting.formats import to_text
-from benchmark.reporting.layout import cell
+from benchmark.reporting.layout import score_text
 from benchmark.reporting.report import page, policy, write
 from benchmark.reporting.summary import leaders
-from benchmark.reporting.svg import inline
 from benchmark.reporting.tables import FLOOR, cost, make
 from tests import fabricated
 from tests.fabricated import HOSTILE
 
-PLOTS = report.plots
+DRAW_FIGURES = report.draw_figures
 SCORES = {"rec_fd": 50.0, "gen_fd": 90.0, "real_fd": 2.5}
 
 
@@ -70,7 +69,7 @@ class Parsed(HTMLParser):
 def without_figures() -> Iterator[None]:
     """Figures take longer than all the rest of a page: they have a test of their own."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "plots", lambda *_, **__: [])
+        patch.setattr(report, "draw_figures", lambda *_, **__: [])
         yield
 
 
@@ -101,7 +100,7 @@ def test_every_number_is_the_tables(site: Path, parsed: Parsed, number: int):
     shown = parsed.body(f"table-{number}")
     for row in table.frame.index:
         for column, (words, value) in zip(table.frame.columns, shown[row], strict=False):
-            assert " ".join(words.split()) == cell(table, row, column)
+            assert " ".join(words.split()) == score_text(table, row, column)
             expected = table.frame.loc[row, column]
             assert (value is None) == (expected != expected) and (
                 value is None or float(value) == pytest.approx(expected)
@@ -136,7 +135,7 @@ def test_what_others_wrote_stays_text(text: str, parsed: Parsed):
     assert any(given.get("alt", "").endswith(f"{HOSTILE}] on mnist") for _, given in parsed.tags)
 
 
-def test_captions_and_figures_of_health_stay_text(tmp_path: Path):
+def test_captions_and_names_of_diagnostics_stay_text(tmp_path: Path):
     folder = fabricated.run(tmp_path, "vae", title="VAE", scores=SCORES, space=HOSTILE)
     fabricated.write(folder / "diagnostics.json", {HOSTILE: 1.0})
     made = page(tmp_path)
@@ -180,7 +179,7 @@ def test_figure_5_stands_beside_the_pictures_of_the_run_it_is_of(tmp_path: Path)
     picture = (folder / "samples.png").read_bytes()
     drawn = tmp_path / "figures" / "5-mnist-vae.png"
     drawn.parent.mkdir()
-    for digest, count in ((Job.open(folder).config.hash, 3), ("00000000", 2)):
+    for digest, count in ((folder.name.rpartition("-")[2], 3), ("00000000", 2)):
         drawn.write_bytes(picture + f"seed 0, run {digest}.".encode())
         made = Parsed(write(tmp_path).read_text())
         alts = [given["alt"] for tag, given in made.tags if tag == "img" and "src" in given]
@@ -192,11 +191,11 @@ def test_scores_taken_in_training_do_not_stand_for_the_trained_model(tmp_path: P
     rows = (folder / "metrics.jsonl").read_text()
     early = rows.replace('"last"', '"step 500"').replace('"train_seconds": 60.0', '"train_seconds": 9.0')
     (folder / "metrics.jsonl").write_text(early.replace('"step": 3000', '"step": 500') + rows)
-    (run,) = runs.find(tmp_path)
-    assert run.head["train_seconds"] == 60.0 and len(run.test_rows) == 1
+    (run,) = runs.find_runs(tmp_path)
+    assert run.last["train_seconds"] == 60.0 and len(run.test_rows) == 1
     (folder / "metrics.jsonl").write_text(early)
-    (run,) = runs.find(tmp_path)
-    assert run.head == {} and commands.reproduce([run]) == []
+    (run,) = runs.find_runs(tmp_path)
+    assert run.last == {} and commands.reproduce([run]) == []
 
 
 def test_a_broken_picture_is_left_out(tmp_path: Path):
@@ -213,11 +212,11 @@ def test_the_summary_names_the_best_and_counts_the_runs(site: Path, parsed: Pars
     assert (mnist.generation[0].score, mnist.floor) == ("71.75 ± 2.12", "2.500")
     assert mnist.reconstruction.row == "FlexAE" and mnist.best_rank.rows == ("FlexAE",)
     assert digits.best_rank.rows == ("VAE", "FlexAE") and digits.best_rank.value == "1.5"
-    assert dict(runs.tally(runs.find(site)).counts) == {"done": 9, "failed": 1, "unfinished": 1}
-    assert "1 run of these was only scored on validation images" in parsed.text
+    assert dict(runs.tally(runs.find_runs(site)).counts) == {"done": 9, "failed": 1, "unfinished": 1}
+    assert "1 finished run was scored on validation images only" in parsed.text
 
 
-def test_not_told_apart_is_said(tmp_path: Path):
+def test_a_shared_first_place_is_said(tmp_path: Path):
     for seed, (one, other) in enumerate([(10, 11), (14, 15)]):
         fabricated.run(tmp_path, "vae", seed, scores=SCORES | {"gen_fd": one})
         fabricated.run(tmp_path, "flexae", seed, scores=SCORES | {"gen_fd": other})
@@ -226,7 +225,7 @@ def test_not_told_apart_is_said(tmp_path: Path):
     assert [(place.row, place.tied) for place in found.generation] == [
         ("VAE", False), ("FLEXAE", True), ("WAE-GAN", False),
     ]  # fmt: skip
-    assert "not told apart from the first" in page(tmp_path)
+    assert "shares the first place" in page(tmp_path)
 
 
 def test_only_failed_runs_still_make_a_page(tmp_path: Path):
@@ -267,18 +266,18 @@ def test_results_that_may_not_share_a_table_must_be_chosen(tmp_path: Path):
 
 
 def test_commands_make_the_scored_runs_again(site: Path):
-    found = runs.find(site)
+    found = runs.find_runs(site)
     assert commands.reproduce(found) == [
         "flexbench run --models flexae,vae --datasets digits --preset cpu --latent-dim 32 --seeds 0",
         "flexbench run --models flexae,vae --datasets mnist --preset cpu --latent-dim 32 --seeds 0,1",
         "flexbench run --models mine,wae-gan --datasets mnist --preset cpu --latent-dim 32 --seeds 0 "
         f"--set 'mine.name={HOSTILE}' --set wae-gan.reg_scale=0.05 --include FILE",
     ]
-    assert list(commands.preset_words("cpu[steps=500,width=0.5]")) == [
+    assert list(commands.preset_options("cpu[steps=500,width=0.5]")) == [
         "--preset", "cpu", "--set", "train.steps=500", "--set", "train.width=0.5",
     ]  # fmt: skip
-    assert commands.pairs("a=1, b=None") == ["a=1", "b=null"]
-    assert (commands.span((0, 1, 2)), commands.span((0, 2)), commands.span((4,))) == ("0-2", "0,2", "4")
+    assert commands.yaml_pairs("a=1, b=None") == ["a=1", "b=null"]
+    assert tuple(map(commands.seed_range, ((0, 1, 2), (0, 2), (4,)))) == ("0-2", "0,2", "4")
 
 
 def test_commands_and_function(site: Path, tmp_path: Path, flexbench, text: str):
@@ -293,34 +292,81 @@ def test_commands_and_function(site: Path, tmp_path: Path, flexbench, text: str)
 
 def test_many_runs_without_pictures(tmp_path: Path):
     fabricated.jobs(tmp_path, 200)
-    assert report.drawable(runs.find(tmp_path)[:100]) == ["pareto", "dims", "2", "curves"]
-    assert report.drawable(runs.find(tmp_path)) == ["pareto", "dims", "2"]
+    assert report.figure_names(runs.find_runs(tmp_path)[:100]) == ["pareto", "dims", "2", "curves"]
+    assert report.figure_names(runs.find_runs(tmp_path)) == ["pareto", "dims", "2"]
     parsed = Parsed(page(tmp_path))
     assert len(parsed.rows["runs"]) == 201
     assert "VAE" in parsed.body("table-1")
 
 
-def test_figures_are_drawn_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(report, "plots", PLOTS)
+def test_figures_are_images_drawn_the_same_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(report, "draw_figures", DRAW_FIGURES)
     fabricated.run(tmp_path, "vae", title=HOSTILE, scores=SCORES)
     text = page(tmp_path)
     assert text == page(tmp_path)
-    assert text.count("<svg ") == 2 and "<img src=x" not in text  # there is one latent size
-    assert "Losses over steps" in Parsed(text).text and not [g for _, g in Parsed(text).tags if "style" in g]
+    parsed = Parsed(text)
+    shown = [given for tag, given in parsed.tags if given.get("src", "").startswith("data:image/svg+xml;base64,")]
+    assert len(shown) == 2 and "<svg" not in text  # there is one latent size
+    for given in shown:
+        title, _, caption = given["alt"].partition(". ")
+        assert title in parsed.text and caption in parsed.text
+        assert base64.b64decode(given["src"].partition("base64,")[2]).lstrip().startswith(b"<?xml")
+    assert "Losses over steps" in parsed.text and not [g for _, g in parsed.tags if "style" in g]
 
 
-def test_drawings_keep_their_look_without_styles():
-    svg = (
-        '<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink">'
-        "<metadata>who</metadata><style>*{stroke-linejoin: round}</style><script>alert(1)</script>"
-        '<defs><clipPath id="a"><rect width="1"/></clipPath></defs><g clip-path="url(#a)" onclick="alert(1)">'
-        '<use xlink:href="#a" style="fill: #ff0000; stroke: none"/><image xlink:href="https://x.org/a.png"/>'
-        "<text style=\"font: bold 10px 'DejaVu Sans', sans-serif\">1</text></g></svg>"
+# -- without run folders ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rows_only(site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An output root that has the rows of `site`, one row of a failed job, and no run folders."""
+    frame = rows.load_rows(site).assign(folder="", status="done", reason="")
+    failed = {**frame.iloc[0].to_dict(), "hash": "ffffffff", "seed": 7, "metric": "", "family": "",
+              "value": float("nan"), "status": "failed", "reason": "loss 'total' is not finite"}  # fmt: skip
+    frame = pd.concat([frame, pd.DataFrame([failed])], ignore_index=True)
+    for module in (rows, report, runs):
+        monkeypatch.setattr(module, "load_rows", lambda _: frame)
+    return tmp_path
+
+
+def test_rows_alone_make_a_report_without_pictures(
+    rows_only: Path, parsed: Parsed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    monkeypatch.setattr(report, "draw_figures", DRAW_FIGURES)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "samples.png").write_bytes(b"of no run")  # an empty folder name is not the current folder
+    made = Parsed(page(rows_only))
+    for table in ("table-1", "table-2", "table-4", "table-cost"):
+        assert made.rows[table] == parsed.rows[table]
+    assert "Pictures: the run folders are not here." in made.text and "diagnostics" not in made.rows
+    pictures = [given["alt"].partition(",")[0] for tag, given in made.tags if tag == "img" and "src" in given]
+    assert [alt.partition(".")[0] for alt in pictures] == ["Generation score against training compute"]
+    states = [row[4][0] for row in made.rows["runs"][1:]]
+    assert (states.count("done"), states.count("failed")) == (9, 1)
+    assert "m=32, seed 7: loss 'total' is not finite" in made.text
+    assert commands.reproduce(runs.find_runs(rows_only)) == commands.reproduce(
+        [run for run in runs.find_runs(rows_only) if run.state == "done"]
     )
-    made = inline(svg, "f1-", 'a "title"')
-    assert 'id="f1-a"' in made and "url(#f1-a)" in made and 'xlink:href="#f1-a"' in made
-    assert 'fill="#ff0000"' in made and 'stroke="none"' in made and 'font-weight="bold"' in made
-    assert not re.search("style|script|metadata|alert|https://x.org|onclick", made)
-    assert 'role="img"' in made and "a &quot;title&quot;" in made
-    with pytest.raises(FlexbenchError, match="not an SVG document"):
-        inline("<p>", "f1-", "x")
+
+
+def test_a_missing_run_folder_is_named_beside_the_pictures_of_the_others(tmp_path: Path, monkeypatch):
+    fabricated.run(tmp_path, "vae", title="VAE", scores=SCORES)
+    gone = fabricated.run(tmp_path, "flexae", title="FlexAE", scores=SCORES)
+    frame = rows.load_rows(tmp_path)
+    shutil.rmtree(gone)
+    frame.loc[frame.model == "flexae", "folder"] = ""
+    monkeypatch.setattr(report, "load_rows", lambda _: frame)
+    made = Parsed(page(tmp_path))
+    assert "Pictures: the run folders of 1 run are not here." in made.text
+    assert {given["alt"].partition(" on ")[0] for tag, given in made.tags if tag == "img" and "src" in given} == {
+        "A grid of images generated by VAE", "Rows of test images, each above its reconstructions by VAE",
+    }  # fmt: skip
+    assert list(made.body("table-1")) == ["", "model", "VAE", "FlexAE", FLOOR]
+
+
+def test_several_output_roots_make_one_report(tmp_path: Path):
+    for name, model in (("a", "vae"), ("b", "flexae")):
+        fabricated.run(tmp_path / name, model, title=model, scores=SCORES)
+    made = Parsed(page([tmp_path / "a", tmp_path / "b"]))
+    assert list(made.body("table-1")) == ["", "model", "vae", "flexae", FLOOR] and len(made.rows["runs"]) == 3
+    assert write([tmp_path / "a", tmp_path / "b"]) == tmp_path / "a" / "report.html"

@@ -44,10 +44,11 @@ def both(model: str, rec: float, gen: float, seed: int = 0, **more) -> list[dict
 
 CAPTION = """\
 Scores: gen_fd@efficientnet_lite0@128, rec_fd@efficientnet_lite0@128. 10,000 images each. Preset cpu; mnist m=32; \
-seeds 0, 1; checkpoint: the last; commit 012345678. 'real images': real images that are not the test images, in the \
-model's place. No model can be expected to be better than these. Bold: the best mean and those not told apart from \
-it: within sqrt(s1² + s2²) of it, s being standard deviations over seeds (of a model with one seed: the column's \
-median; without any, only equal figures are not told apart). Underlined: the next one."""
+seeds 0, 1; checkpoint: last; commit 012345678. 'real images': real images other than the test images, scored in place \
+of a model's images. No model is expected to be better than 'real images'. Bold: the best mean, and the means that \
+follow it up to the first that differs from it by more than sqrt(s1² + s2²), where s1 and s2 are the standard \
+deviations over seeds. (A model with one seed gets the median of the column. If all have one seed, only equal means \
+share the first place.) Underlined: the next mean."""
 TITLE = "Frechet distance of reconstructed and generated images to test images (lower is better)"
 
 MARKDOWN = f"""\
@@ -236,10 +237,10 @@ def test_sizes_of_few_models_are_left_to_table_3():
     rows = frame(*here, *both("flexae", 3, 3, latent_dim=64, variant="f64"), *both("vae", 1, 1, dataset="digits"))
     table = make(rows, 1)
     assert table.models == ["VAE", "ALAE", "FLEXAE"] and "m=32;" in table.caption
-    assert "few of these models having run there: mnist m=64." in table.caption
+    assert "Left out, because few of these models ran there: mnist m=64." in table.caption
     assert len(cost(rows)) == 4
     by_size = make(rows, 3)
-    assert by_size.models == ["FLEXAE"] and "having run there" not in by_size.caption
+    assert by_size.models == ["FLEXAE"] and "ran there" not in by_size.caption
     rows = frame(*here, *both("flexae", 3, 3, latent_dim=64, variant="f64"), *both("vae", 3, 3, latent_dim=64))
     assert {"VAE m=64", "FLEXAE m=64", "ALAE m=32"} < set(make(rows, 1).models)  # one may have failed at a size
 

@@ -1,4 +1,4 @@
-"""Figures of what has run. `FIGURES` says which there are; each module makes the `Plot`s of one or two of them.
+"""Figures of the results. `FIGURES` lists them; each module makes the `Plot`s of one figure.
 
 A new figure is one function `make(query) -> list[Plot]` and one line in `FIGURES`. Importing this package imports
 neither torch nor matplotlib nor pandas.
@@ -26,19 +26,20 @@ __all__ = ["FIGURES", "FORMATS", "Plot", "Query", "make", "make_several", "rende
 
 
 def make(name: str, query: Query) -> list[Plot]:
-    """The plots of one figure, nothing drawn yet. FlexbenchError where it cannot be made of what has run."""
+    """Return the plots of one figure, not yet drawn; FlexbenchError if the results do not allow it."""
     if name not in FIGURES:
         raise unknown("figure", name, FIGURES, "Or 'all'.")
-    if not query.out.is_dir():
-        raise FlexbenchError(f"there is no folder '{query.out}'. Run something first, or give --out.")
+    for root in query.roots:
+        if not root.is_dir():
+            raise FlexbenchError(f"there is no folder '{root}'. Run something first, or give --out.")
     module, function = FIGURES[name].split(":")
     return getattr(importlib.import_module(f".{module}", __package__), function)(query)
 
 
 def make_several(names: Iterable[str], query: Query) -> tuple[list[Plot], dict[str, str]]:
-    """The plots of those figures that can be made, and for the others the reason.
+    """Return the plots of the figures that can be made, and for each other figure the reason why it cannot.
 
-    Raises FlexbenchError with the reasons where none can be made.
+    Raises FlexbenchError with the reasons if none can be made.
     """
     plots, reasons = [], {}
     for name in names:

@@ -1,9 +1,8 @@
-"""Figure `curves`: the losses of every model over its steps, and its scores where several checkpoints have some."""
+"""Figure `curves`: the losses of every model over its steps, and its scores if several checkpoints were scored."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +12,7 @@ from ...core.errors import FlexbenchError
 from ...core.files import read_jsonl
 from ...metrics import METRICS
 from .. import tables
+from ..rows import run_file
 from . import labels, style
 from .plot import Plot, Query
 from .scores import dataset_slug, dataset_title
@@ -22,39 +22,53 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 METRIC = METRICS["gen_fd"]
-FIXED = "reconstruction"  # the loss that has one look in all panels
-SCORE = "score"  # what stands in the column `phase` of a score
+LOG = "train.jsonl"
+RUN = ["dataset", "model", "hash"]  # columns that identify a run
+SCORE = "score"  # the value of the column `phase` for a score
 COLUMNS = ["model", "name", "dataset", "latent_dim", "seed", "phase", "step", "total_step", "loss", "value"]
 RULE = (
-    "Each point is the mean of a loss over the steps since the point before. Thick lines: means over seeds; thin "
-    "ones: single seeds. Vertical lines part the phases of a training. The scale is logarithmic where all losses are "
-    "positive, else linear about zero and logarithmic beyond."
+    "Each point is the mean of a loss over the steps since the previous point. Thick lines: means over seeds. Thin "
+    "lines: single seeds. Vertical lines: starts of training phases. The vertical axis is logarithmic if all losses "
+    "are positive, else linear around zero and logarithmic beyond."
 )
 
 
 def make(query: Query) -> list[Plot]:
-    """One plot per dataset, with a panel per model. FlexbenchError where no scored run has a training log."""
+    """Return one plot per dataset, with a panel per model. FlexbenchError if no scored run has a training log."""
     jobs = tables.scored_jobs(query.results, query.preset)
     jobs = jobs.assign(row=tables.row_labels(jobs))
-    parts = [pd.concat([losses(job), scores(job, query.results)]) for _, job in jobs.iterrows()]
-    frame = pd.concat(parts, ignore_index=True)
-    if frame.empty:
-        raise FlexbenchError(f"no run under '{query.out}' has losses in its train.jsonl. Run something first.")
-    return [_plot(dataset, jobs[jobs.dataset == dataset], part) for dataset, part in frame.groupby("dataset")]
+    logs = [losses(job) for _, job in jobs.iterrows()]
+    has_log = [not log.empty for log in logs]
+    if not any(has_log):
+        raise FlexbenchError(
+            f"figure curves needs the {LOG} of a scored run, and no run folder under {query.place} has one with losses."
+        )
+    frame = pd.concat([*logs, *(scores(job, query.results) for _, job in jobs.iterrows())], ignore_index=True)
+    jobs = jobs.assign(has_log=has_log)
+    return [_plot(str(dataset), jobs[jobs.dataset == dataset], part)
+            for dataset, part in frame.groupby("dataset") if (part.phase != SCORE).any()]  # fmt: skip
 
 
 def _plot(dataset: str, jobs: pd.DataFrame, frame: pd.DataFrame) -> Plot:
-    presets, seeds = (", ".join(map(str, sorted(jobs[c].unique()))) for c in ("preset", "seed"))
+    shown, missing = jobs[jobs.has_log], jobs[~jobs.has_log]
+    presets, seeds = (", ".join(map(str, sorted(shown[c].unique()))) for c in ("preset", "seed"))
     caption = f"{RULE} Preset {presets}; seeds {seeds}."
+    if len(missing):
+        names = ", ".join(f"{job['row']} (seed {job.seed})" for _, job in missing.iterrows())
+        caption += f" Losses left out, because the run folder has no {LOG} here: {names}."
     title = f"Losses over steps, {dataset_title(dataset)}"
     frame = frame.reset_index(drop=True)
     return Plot(f"curves-{dataset_slug(dataset)}", title, caption, frame, lambda: draw(frame))
 
 
 def losses(job: pd.Series) -> pd.DataFrame:
-    """A job's training log in long form, columns as in COLUMNS; `total_step` counts through all phases."""
+    """Return a job's training log in long form, columns as in COLUMNS. `total_step` counts through all phases.
+
+    The frame is empty if the run folder, or the log in it, is not here.
+    """
+    file = run_file(job.folder, LOG)
     found, before, phase, length = [], 0, None, 0
-    for row in read_jsonl(Path(job.folder, "train.jsonl")):
+    for row in read_jsonl(file) if file else ():
         if row["phase"] != phase:
             before, phase, length = before + length, row["phase"], 0
         length = row.get("of", row["step"])
@@ -65,8 +79,8 @@ def losses(job: pd.Series) -> pd.DataFrame:
 
 
 def scores(job: pd.Series, results: pd.DataFrame) -> pd.DataFrame:
-    """A job's generation scores in the same form, if there are some at several steps; else nothing."""
-    rows = results[(results.folder == job.folder) & (results.metric == job.metric)]
+    """Return a job's generation scores in the same form; nothing if only one step was scored."""
+    rows = results[(results[RUN] == job[RUN]).all(axis=1) & (results.metric == job.metric)]
     rows = rows[rows.n_images == job.n_images].sort_values("step")
     if rows.step.nunique() < 2:
         rows = rows.iloc[:0]
@@ -75,34 +89,41 @@ def scores(job: pd.Series, results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _with_job(job: pd.Series, part: pd.DataFrame) -> pd.DataFrame:
-    who = {"model": job["row"], "name": job.model, "dataset": job.dataset, "latent_dim": job.latent_dim}
-    return part.assign(**who, seed=job.seed)[COLUMNS]
+    identity = {"model": job["row"], "name": job.model, "dataset": job.dataset, "latent_dim": job.latent_dim}
+    return part.assign(**identity, seed=job.seed)[COLUMNS]
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """A panel of losses per model, then one of scores if there are any."""
+    """Draw a panel of losses per model, then one of scores if there are any."""
     logged, scored = frame[frame.phase != SCORE], frame[frame.phase == SCORE]
+    main_loss = most_common_loss(logged)
     models = list(dict.fromkeys(logged.model))
     count = len(models) + bool(len(scored))
     columns = min(4, max(2, int(np.ceil(count**0.5)))) if count > 1 else 1
     figure, panels = style.panels(count, columns, 3.6, 2.5)
-    finish = []
+    label_placers = []
     for axes, model in zip(panels, models, strict=False):
         axes.set_title(model)
-        finish.append(_losses(axes, logged[logged.model == model]))
+        label_placers.append(_losses(axes, logged[logged.model == model], main_loss))
     if len(scored):
         panels[-1].set_title("Generation score (lower is better)")
-        finish.append(_scores(panels[-1], scored))
+        label_placers.append(_scores(panels[-1], scored))
     style.freeze_layout(figure)
-    for place_names in finish:
-        place_names()
+    for place_labels in label_placers:
+        place_labels()
     return figure
 
 
-def _losses(axes: Axes, part: pd.DataFrame) -> Callable[[], None]:
-    """The losses of one model; returns what places their names."""
+def most_common_loss(logged: pd.DataFrame) -> str:
+    """Return the loss that most models log; of several, the one that comes first."""
+    models = logged.groupby("loss", sort=False).model.nunique()
+    return str(models.idxmax())
+
+
+def _losses(axes: Axes, part: pd.DataFrame, main_loss: str) -> Callable[[], None]:
+    """Draw the losses of one model. Return the function that places their names."""
     names = list(dict.fromkeys(part.loss))
-    looks = loss_looks(names)
+    looks = loss_looks(names, main_loss)
     _scale(axes, part.value.to_numpy())
     for name in names:
         _seeds_and_mean(axes, part[part.loss == name], looks[name])
@@ -127,19 +148,19 @@ def _seeds_and_mean(axes: Axes, part: pd.DataFrame, look: dict) -> None:
 
 
 def _ends(part: pd.DataFrame, column: str) -> np.ndarray:
-    """Where the mean line of each value of a column ends, [n, 2], in the order in which they appear."""
+    """Return where the mean line of each value of a column ends, [n, 2], in order of appearance."""
     means = part.groupby([column, "total_step"], sort=False).value.mean().reset_index()
     last = means.sort_values("total_step", kind="stable").groupby(column, sort=False).last()
     return last.loc[list(dict.fromkeys(part[column])), ["total_step", "value"]].to_numpy()
 
 
-def loss_looks(names: list[str]) -> dict[str, dict]:
-    """Colour and line of each loss of a model: one for the reconstruction everywhere, the others by turns."""
-    turns = [c for c in style.COLOURS if c != style.VERMILION]
-    others = [n for n in names if n != FIXED]
-    looks = {n: {"color": turns[i % len(turns)], "linestyle": style.DASHES[i // len(turns) % len(style.DASHES)],
+def loss_looks(names: list[str], main_loss: str) -> dict[str, dict]:
+    """Return colour and line of each loss of a model. The main loss looks the same in all panels."""
+    colours = [c for c in style.COLOURS if c != style.VERMILION]
+    others = [n for n in names if n != main_loss]
+    looks = {n: {"color": colours[i % len(colours)], "linestyle": style.DASHES[i // len(colours) % len(style.DASHES)],
                  "linewidth": 1.0} for i, n in enumerate(others)}  # fmt: skip
-    return looks | {FIXED: {"color": style.VERMILION, "linestyle": "-", "linewidth": 1.6}}
+    return looks | {main_loss: {"color": style.VERMILION, "linestyle": "-", "linewidth": 1.6}}
 
 
 def _scale(axes: Axes, values: np.ndarray) -> None:
@@ -155,7 +176,7 @@ def _scale(axes: Axes, values: np.ndarray) -> None:
 
 
 def _scores(axes: Axes, part: pd.DataFrame) -> Callable[[], None]:
-    """The scores of all models over steps; returns what places their names."""
+    """Draw the scores of all models over steps. Return the function that places their names."""
     looks = {model: style.of_model(name) for model, name in zip(part.model, part["name"], strict=True)}
     for model, line in part.groupby("model", sort=False):
         _seeds_and_mean(axes, line, looks[model])

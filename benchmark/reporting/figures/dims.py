@@ -1,4 +1,4 @@
-"""Figure `dims`: generation and reconstruction scores, and how prior and codes agree, against the latent size m."""
+"""Figure `dims`: generation and reconstruction scores, and the distance of prior and codes, against the latent size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from ...jobs.results import LAST
 from ...metrics import METRICS, Metric
 from .. import tables
-from ..selection import ordered
+from ..selection import comparable_rows, ordered
 from . import labels, style
 from .plot import Plot, Query
 from .scores import dataset_title, info_of, over_seeds, protocol
@@ -22,37 +22,38 @@ if TYPE_CHECKING:
 
 MISMATCH = "prior_mismatch"
 PANELS = {"gen_fd": "generation", "rec_fd": "reconstruction", MISMATCH: "prior and codes"}
-UNITS = {MISMATCH: "sliced Wasserstein / RMS code (lower is better)"}  # of what is no Frechet distance
-WIDE = 8  # scores that differ by more than this factor are shown on a logarithmic axis
+UNITS = {MISMATCH: "sliced Wasserstein distance / RMS code (lower is better)"}  # of scores that are not Frechet
+LOG_RATIO = 8  # scores that differ by more than this factor get a logarithmic axis
 
 
 def make(query: Query) -> list[Plot]:
-    """One plot with a row of panels per dataset; FlexbenchError where no dataset has results at two latent sizes.
+    """Return one plot with a row of panels per dataset; FlexbenchError if no model has results at two latent sizes.
 
-    Runs that were scored before the distance of prior and codes was have no third panel.
+    The third panel is missing if the runs were scored before the distance of prior and codes was measured.
     """
     metrics = [METRICS[family] for family in PANELS]
     distances = [m for m in metrics if m.family != MISMATCH]
-    rows = tables.choose(query.results, distances, query.preset, query.space, query.images)
+    rows = comparable_rows(query.results, distances, query.preset, query.space, query.images)
     rows = tables.at_several_sizes(rows, "this figure")
     frame = points(pd.concat([rows, mismatch(rows, query.results)]), metrics)
     caption = (
-        f"Frechet distance to test images, and distance of prior and codes, against latent size. Means over seeds, "
-        f"bars: standard deviation. Dotted: the true dimension, where it is known. {protocol(rows, distances)}"
+        f"Frechet distance to test images, and distance of prior and codes, against the latent size. Points: means "
+        f"over seeds. Bars: standard deviations over seeds. Dotted line: the true dimension, if known. "
+        f"{protocol(rows, distances)}"
     )
     return [Plot("dims", "Scores against the latent size", caption, frame, lambda: draw(frame))]
 
 
 def mismatch(rows: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
-    """How prior and codes agree in the same runs at the same checkpoint; it depends on no feature space."""
+    """Return the distances of prior and codes of the same runs at the last checkpoint. They use no feature space."""
     found = results[(results.family == MISMATCH) & results.hash.isin(rows.hash) & (results.checkpoint == LAST)]
     return ordered(found.drop_duplicates("hash", keep="last"))
 
 
 def points(rows: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
-    """Long form: dataset, model (its label in tables), name, score (a family), latent_dim, mean, std, seeds.
+    """Return the long form: dataset, model (its label in tables), name, score (a family), latent_dim, mean, std, seeds.
 
-    And a row for real images per dataset, score and size.
+    Each dataset, score and size has a row for real images too.
     """
     models = tables.model_cells(rows, metrics, by_size=True)
     frame = over_seeds(models, ["family", "latent_dim"])
@@ -63,22 +64,22 @@ def points(rows: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """A row of panels per dataset."""
+    """Draw a row of panels per dataset."""
     scores = [family for family in PANELS if family in set(frame.score)]
     pairs = [(dataset, family) for dataset in dict.fromkeys(frame.dataset) for family in scores]
     figure, panels = style.panels(len(pairs), len(scores), 4.4, 3.6)
-    finish = [
+    label_placers = [
         _panel(axes, dataset, family, frame[(frame.dataset == dataset) & (frame.score == family)])
         for axes, (dataset, family) in zip(panels, pairs, strict=True)
     ]
     style.freeze_layout(figure)
-    for place_names in finish:
-        place_names()
+    for place_labels in label_placers:
+        place_labels()
     return figure
 
 
 def _panel(axes: Axes, dataset: str, family: str, part: pd.DataFrame) -> Callable[[], None]:
-    """One score of one dataset; returns what places the names of the lines."""
+    """Draw one score of one dataset. Return the function that places the names of the lines."""
     models, real = part[part["name"].notna()], part[part["name"].isna()]
     axes.set_title(f"{dataset_title(dataset)}: {PANELS[family]}")
     axes.set_ylabel(UNITS.get(family, "Frechet distance (lower is better)"))
@@ -97,7 +98,7 @@ def _panel(axes: Axes, dataset: str, family: str, part: pd.DataFrame) -> Callabl
 
 
 def _scales(axes: Axes, dataset: str, models: pd.DataFrame) -> None:
-    """Sizes on a binary logarithm with a tick at each that ran, and the true dimension where it is known."""
+    """Set a binary logarithmic axis with a tick at each size that ran, and a line at the true dimension if known."""
     sizes = sorted(models.latent_dim.unique())
     info = info_of(dataset)
     true = info.true_dim if info else None
@@ -106,7 +107,7 @@ def _scales(axes: Axes, dataset: str, models: pd.DataFrame) -> None:
     axes.set_xticks([], minor=True)
     axes.set_xlim(min(sizes[0], true or sizes[0]) / 1.15, max(sizes[-1], true or 0) * 1.15)
     axes.set_xlabel("latent size m")
-    if models["mean"].max() > WIDE * models["mean"].min():
+    if models["mean"].max() > LOG_RATIO * models["mean"].min():
         axes.set_yscale("log")
         style.plain_log(axes.yaxis)
     else:

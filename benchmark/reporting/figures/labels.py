@@ -1,4 +1,4 @@
-"""Names beside points and lines instead of a legend, placed so that they do not overlap. Deterministic."""
+"""Labels beside points and lines instead of a legend, placed so that they do not overlap. Deterministic."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 DIRECTIONS = 24
 DISTANCES = (5.0, 9.0, 14.0, 20.0, 28.0, 38.0, 50.0)  # points between a marker's centre and its label
-NEAR = 9.0  # points; a label farther away gets a line to its marker
-SWEEPS = 6
-MISREAD = 40  # what standing nearer to another marker weighs, in square points of overlap
+NEAR = 9.0  # points; a label that is farther away gets a line to its marker
+MAX_SWEEPS = 6
+AMBIGUITY_COST = 40  # of a label that is nearer to another marker, in square points of overlap
 
 
 def label_points(
     axes: Axes, points: np.ndarray, texts: Sequence[str], colours: Sequence[str], crosses: np.ndarray, size: float = 7
 ) -> None:
-    """Write a text beside each of `points` (data coordinates [n, 2]), clear of the others and of `crosses` [k, 2].
+    """Write a text beside each of `points` (data coordinates [n, 2]), clear of the other texts and of `crosses` [k, 2].
 
-    A text that stands farther away has a line to its point, in the point's colour. Call it when the layout of the
-    figure is settled.
+    A text that stands farther away has a line to its point, in the point's colour. The layout of the figure must be
+    final.
     """
     figure = axes.figure
     scale = figure.dpi / 72
@@ -50,7 +50,10 @@ def label_points(
 
 
 def along_steps(axes: Axes, points: np.ndarray, every: float = 5) -> np.ndarray:
-    """Points [k, 2] each few typographic points along the step line (flat first) through `points`, data coordinates."""
+    """Return points [k, 2] along the step line (flat first) through `points`, one each `every` typographic points.
+
+    All are in data coordinates.
+    """
     pixels = axes.transData.transform(points)
     corners = [(b[0], a[1]) for a, b in itertools.pairwise(pixels)]
     path = [p for pair in zip(pixels, corners, strict=False) for p in pair] + [*pixels[len(corners) :]]
@@ -61,18 +64,19 @@ def along_steps(axes: Axes, points: np.ndarray, every: float = 5) -> np.ndarray:
 
 
 def place(anchors: np.ndarray, sizes: np.ndarray, marks: np.ndarray, frame: np.ndarray, scale: float) -> np.ndarray:
-    """Offsets [n, 2] of the centres of labels from their anchors, all in pixels.
+    """Return offsets [n, 2] of the centres of labels from their anchors, in pixels.
 
-    Each label in turn takes the candidate that overlaps least with the other labels, with `marks` (boxes [k, 4] as
-    x0, y0, x1, y1) and with what is outside of `frame`, that is not nearer to another anchor than to its own, and of
-    equal ones the nearest; until nothing changes.
+    Each label in turn takes the candidate position with the lowest cost, until nothing changes. The cost grows with the
+    overlap with other labels and with `marks` (boxes [k, 4] as x0, y0, x1, y1), with the area outside of `frame`, and
+    with the distance. A position that is nearer to another anchor than to its own costs more.
     """
-    offsets, wanting = _candidates(sizes, scale)
+    offsets, distance_cost = _candidates(sizes, scale)
     boxes = [_boxes(anchor + options, size) for anchor, options, size in zip(anchors, offsets, sizes, strict=True)]
-    fixed = [(_overlap(b, marks) + 3 * _outside(b, frame)) / scale**2 + wanting + MISREAD * _misread(b, anchors, i)
+    fixed = [(_overlap(b, marks) + 3 * _outside(b, frame)) / scale**2 + distance_cost
+             + AMBIGUITY_COST * _is_ambiguous(b, anchors, i)
              for i, b in enumerate(boxes)]  # fmt: skip
     chosen: dict[int, int] = {}
-    for _ in range(SWEEPS):
+    for _ in range(MAX_SWEEPS):
         before = dict(chosen)
         for i, options in enumerate(boxes):
             others = np.array([boxes[j][c] for j, c in chosen.items() if j != i]).reshape(-1, 4)
@@ -83,7 +87,7 @@ def place(anchors: np.ndarray, sizes: np.ndarray, marks: np.ndarray, frame: np.n
 
 
 def _candidates(sizes: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Offsets [n, k, 2] in pixels that labels of these sizes [n, 2] may have, and how unwelcome each is [k]."""
+    """Return candidate offsets [n, k, 2] in pixels for labels of these sizes [n, 2], and the cost of each [k]."""
     angles = np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False)
     around = np.tile(np.stack([np.cos(angles), np.sin(angles)], axis=1), (len(DISTANCES), 1))
     reach = np.repeat(DISTANCES, DIRECTIONS)[:, None]
@@ -95,14 +99,17 @@ def _boxes(centres: np.ndarray, size: np.ndarray) -> np.ndarray:
 
 
 def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Area that each of `boxes` [n, 4] shares with `others` [m, 4], summed: [n]."""
+    """Return the area that each of `boxes` [n, 4] shares with `others` [m, 4], summed: [n]."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     return np.clip(high - low, 0, None).prod(axis=2).sum(axis=1)
 
 
-def _misread(boxes: np.ndarray, anchors: np.ndarray, own: int) -> np.ndarray:
-    """Which of `boxes` [n, 4] are at least as near to another anchor as to their own, [n]; equal ones aside."""
+def _is_ambiguous(boxes: np.ndarray, anchors: np.ndarray, own: int) -> np.ndarray:
+    """Return which of `boxes` [n, 4] are at least as near to another anchor as to their own, [n].
+
+    Anchors at the same place as their own do not count.
+    """
     nearest = np.clip(anchors, boxes[:, None, :2], boxes[:, None, 2:])  # [n, anchors, 2]
     gaps = np.hypot(*np.moveaxis(nearest - anchors, 2, 0))
     others = np.hypot(*(anchors - anchors[own]).T) > 1
@@ -110,7 +117,7 @@ def _misread(boxes: np.ndarray, anchors: np.ndarray, own: int) -> np.ndarray:
 
 
 def _outside(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Area of each box [n, 4] that is outside of the frame [4]."""
+    """Return the area of each box [n, 4] outside of the frame [4]."""
     return (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) - _overlap(boxes, frame[None])
 
 
@@ -119,13 +126,13 @@ def label_ends(
 ) -> Callable[[], None]:
     """Write a text to the right of the axes for each line that ends at `ends` [n, 2] (data coordinates).
 
-    `looks` are those of the lines: a text has the marker of its line before it, or else its colour. The texts are
-    there at once, so that the layout leaves room for them. What is returned, called when the layout is settled, puts
-    each as near to the end of its line as the heights of all allow, in the order of the ends.
+    `looks` are the looks of the lines: a text follows its line's marker, or has its line's colour. The texts are added
+    at once, so that the layout leaves room for them. Call the returned function when the layout is final. It moves each
+    text as near to the end of its line as the other texts allow, in the order of the ends.
     """
     drawn = [_end_label(axes, text, look, size) for text, look in zip(texts, looks, strict=True)]
 
-    def finish() -> None:
+    def place_labels() -> None:
         inside = axes.transAxes.inverted().transform(axes.transData.transform(ends)).clip(0, 1)
         heights = keep_apart(inside[:, 1], size * 1.25 * axes.figure.dpi / 72 / axes.bbox.height, 0, 1)
         for (text, markers), end, height in zip(drawn, inside, heights, strict=True):
@@ -134,11 +141,11 @@ def label_ends(
             for marker in markers:
                 marker.set_ydata([height])
 
-    return finish if drawn else lambda: None
+    return place_labels if drawn else lambda: None
 
 
 def _end_label(axes: Axes, text: str, look: dict[str, Any], size: float) -> tuple[Annotation, list[Line2D]]:
-    """A text with a line that leads to it, and its marker, if it has one, at the middle of the right side."""
+    """Add a text with a line to it, and its marker if it has one, at the middle of the right side."""
     from matplotlib.transforms import offset_copy
 
     markers, colour = [], look["color"]
@@ -155,12 +162,11 @@ def _end_label(axes: Axes, text: str, look: dict[str, Any], size: float) -> tupl
 
 
 def keep_apart(positions: np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
-    """Positions [n] moved as little as possible (least squares) so that neighbours are at least `gap` apart.
+    """Move positions [n] as little as possible (least squares) so that neighbours are at least `gap` apart.
 
-    They stay between `low` and `high`, unless so many do not fit: then they go on beyond `high`.
-
-    With the order kept this is a regression that does not fall, of the positions less their place in the row; it is
-    found by joining what would overlap into blocks about their mean.
+    They stay between `low` and `high` if they all fit, else they go on beyond `high`. With the order kept, this is an
+    isotonic regression of the positions minus `gap` times their rank. Pool adjacent violators solves it: positions that
+    would overlap are joined into blocks around their mean.
     """
     order = np.argsort(positions, kind="stable")
     blocks: list[list[float]] = []  # [sum, count]

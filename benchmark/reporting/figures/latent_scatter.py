@@ -70,7 +70,7 @@ def runs(query: Query) -> pd.DataFrame:
             f"kept its {WEIGHTS}. Train some: flexbench run --datasets {DATASET} ... (with --force where they have run)"
         )
     metric = METRICS["gen_fd"]
-    return tables.model_cells(tables.choose(rows, [metric], query.preset, None, query.images), [metric])
+    return tables.model_cells(tables.comparable_rows(rows, [metric], query.preset, None, query.images), [metric])
 
 
 def explore(job: pd.Series, dataset: Dataset, query: Query) -> Modes:

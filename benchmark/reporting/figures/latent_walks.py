@@ -1,4 +1,4 @@
-"""Figure `5`: walks in the latent space of each model, and the training images nearest to its samples."""
+"""Figure `5`: latent walks of each model, and the training images nearest to its samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from ...evaluation.images import grid
 from ...metrics import METRICS
 from .. import tables
 from ..paper import one_variant
-from . import image_grid as mosaic
+from ..rows import run_file
+from ..selection import comparable_rows
+from . import image_grid
 from .plot import Plot, Query
 from .scores import dataset_slug, dataset_title, of_images
 
@@ -25,23 +27,24 @@ if TYPE_CHECKING:
     from ...data import Dataset
     from ..latents import Direction, Nearest, Walks
 
-MULTIPLES = np.linspace(0, 1.5, 7)  # of a direction, added to a code
+MULTIPLES = np.linspace(0, 1.5, 7)  # multiples of a direction that are added to a code
 WEIGHTS = "model.safetensors"
-LETTER = 8.5  # pixels of a letter beside a row
+LETTER_WIDTH = 8.5  # pixels of a letter in a row label
 RULE = (
-    "Left: straight lines between the codes of test images, which are evenly spread over the split and stand outside; "
-    "the ends of a line are their reconstructions. Middle: a test image, and its code plus multiples (below) of the "
-    "difference of two mean codes: of images with and without an attribute (of a continuous one: of the upper and the "
-    "lower half of its range), or of two classes. Right: the first samples of the run, each with the nearest of all "
-    "training images, nearest first. None is chosen by hand."
+    "Left: interpolation along straight lines between the codes of two test images. The test images stand outside and "
+    "are evenly spaced over the split; the ends of each line are their reconstructions. Middle: a test image, then its "
+    "code plus multiples (below) of a direction, decoded. A direction is the difference between the mean codes of two "
+    "classes, or of images with and without an attribute (of a continuous attribute: in the upper and the lower half "
+    "of its range). Right: the first samples of the run, each with the nearest of all training images, nearest first. "
+    "No image is chosen by hand."
 )
 COLUMNS = ["dataset", "model", "name", "latent_dim", "seed", "hash", "kind", "space", "item", "rank", "train_row",
            "value"]  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Found:
-    """What is drawn of one model."""
+class LatentViews:
+    """The images that figure 5 shows of one model."""
 
     walks: Walks
     directions: list[Direction]
@@ -50,37 +53,40 @@ class Found:
 
 
 def make(query: Query) -> list[Plot]:
-    """One plot per dataset and model: one variant of each, its first seed that has kept its weights.
+    """Return one plot per dataset and model: one variant of each, its lowest seed with weights.
 
-    Raises FlexbenchError where no scored run has kept any, and where the images of a dataset are not there.
+    Raises FlexbenchError if no scored run has its weights here, and if the images of a dataset are not here.
     """
-    jobs = with_weights(query)
+    jobs = jobs_with_weights(query)
     datasets = {name: dataset_of(part.iloc[0], query) for name, part in jobs.groupby("dataset")}
-    return [_plot(job, explore(job, datasets[job.dataset], query)) for _, job in jobs.iterrows()]
+    return [_plot(job, compute_views(job, datasets[job.dataset], query)) for _, job in jobs.iterrows()]
 
 
-def with_weights(query: Query) -> pd.DataFrame:
-    """The jobs that are shown, a row each, `row` being their label in tables."""
+def jobs_with_weights(query: Query) -> pd.DataFrame:
+    """Return the jobs that are shown, one row each. The column `row` is their label in tables."""
     metric = METRICS["gen_fd"]
-    rows = tables.choose(of_images(query.results, "figure 5"), [metric], query.preset, query.space, query.images)
+    rows = comparable_rows(of_images(query.results, "figure 5"), [metric], query.preset, query.space, query.images)
     rows = tables.model_cells(rows, [metric])
     rows = rows[rows.folder.map(has_weights)]
     if rows.empty:
         raise FlexbenchError(
-            f"this figure needs trained models, and no scored run under '{query.out}' has kept its {WEIGHTS}. "
-            "Train anew: flexbench run ... --force"
+            f"figure 5 needs trained models, and no scored run folder under {query.place} has its {WEIGHTS}. "
+            "Train again: flexbench run ... --force"
         )
     kept = one_variant(rows, query.results)
     return kept.loc[kept.groupby(["dataset", "title"], sort=False).seed.idxmin()]
 
 
 def has_weights(folder: str | Path) -> bool:
-    """Whether a run has kept its weights."""
-    return Path(folder, WEIGHTS).is_file()
+    """Return whether a run folder is here and has the weights."""
+    return run_file(folder, WEIGHTS) is not None
 
 
 def dataset_of(job: pd.Series, query: Query) -> Dataset:
-    """The images that a job was trained on; nothing is downloaded."""
+    """Open the dataset that a job was trained on. Nothing is downloaded.
+
+    Raises FlexbenchError if the images are not here, or are not those that the job was trained on.
+    """
     from ...data import open_dataset
     from ...data.info import size_for
     from ...jobs.job import Job
@@ -93,8 +99,8 @@ def dataset_of(job: pd.Series, query: Query) -> Dataset:
     return dataset
 
 
-def explore(job: pd.Series, dataset: Dataset, query: Query) -> Found:
-    """Run the trained model of a job."""
+def compute_views(job: pd.Series, dataset: Dataset, query: Query) -> LatentViews:
+    """Run the trained model of a job and return what the figure shows."""
     from ...core.device import choose_device, make_deterministic
     from ...evaluation.features import feature_space
     from ...training.trained import load_trained
@@ -104,65 +110,65 @@ def explore(job: pd.Series, dataset: Dataset, query: Query) -> Found:
     device = choose_device(query.device)
     method, space = load_trained(job.folder, device, query.include), feature_space(job.space, device=str(device))
     samples, nearest = latents.nearest_training(method, dataset, space, job.seed)
-    return Found(latents.walks(method, dataset), latents.directions(method, dataset, MULTIPLES), samples, nearest)
+    return LatentViews(latents.walks(method, dataset), latents.directions(method, dataset, MULTIPLES), samples, nearest)
 
 
-def _plot(job: pd.Series, found: Found) -> Plot:
+def _plot(job: pd.Series, views: LatentViews) -> Plot:
     title = f"{job['row']} on {dataset_title(job.dataset)}, m = {job.latent_dim}"
-    spaces = " and in ".join(near.space for near in found.nearest)
-    caption = f"{title}. {RULE} Distances are taken in {spaces}. Preset {job.preset}, seed {job.seed}, run {job.hash}."
-    return Plot(f"5-{dataset_slug(job.dataset)}-{job.model}", title, caption, numbers(job, found),
-                lambda: draw(title, found))  # fmt: skip
+    spaces = " and in ".join(near.space for near in views.nearest)
+    caption = f"{title}. {RULE} Distances: in {spaces}. Preset {job.preset}, seed {job.seed}, run {job.hash}."
+    return Plot(f"5-{dataset_slug(job.dataset)}-{job.model}", title, caption, view_values(job, views),
+                lambda: draw(title, views))  # fmt: skip
 
 
-def numbers(job: pd.Series, found: Found) -> pd.DataFrame:
-    """Columns as in COLUMNS: norms of the directions (kind `direction`), distances of neighbours (`neighbour`).
+def view_values(job: pd.Series, views: LatentViews) -> pd.DataFrame:
+    """Return norms of directions (kind `direction`) and distances of neighbours (`neighbour`), columns as in COLUMNS.
 
-    A neighbour's `item` is the number of the sample, its `train_row` the row of the training split.
+    A neighbour's `item` is the number of the sample. Its `train_row` is the row of the training split.
     """
-    rows = [("direction", "code", d.name, None, None, float(np.linalg.norm(d.vector))) for d in found.directions]
-    for near in found.nearest:
+    rows = [("direction", "code", d.name, None, None, float(np.linalg.norm(d.vector))) for d in views.directions]
+    for near in views.nearest:
         for (i, rank), distance in np.ndenumerate(near.found.distances):
             rows.append(("neighbour", near.space, str(i), rank + 1, int(near.found.indices[i, rank]), distance))
     frame = pd.DataFrame(rows, columns=COLUMNS[6:]).astype({"rank": "Int64", "train_row": "Int64"})
-    who = {"dataset": job.dataset, "model": job["row"], "name": job.model}
-    return frame.assign(**who, latent_dim=job.latent_dim, seed=job.seed, hash=job.hash)[COLUMNS]
+    identity = {"dataset": job.dataset, "model": job["row"], "name": job.model}
+    return frame.assign(**identity, latent_dim=job.latent_dim, seed=job.seed, hash=job.hash)[COLUMNS]
 
 
-def draw(title: str, found: Found) -> Figure:
-    """Three panels side by side; that of directions is left out where there are none."""
-    panels = [list(_walks(title, found.walks)), list(_directions(found.directions)), list(_nearest(found))]
-    pictures, corners, left = [], [], 0
+def draw(title: str, views: LatentViews) -> Figure:
+    """Draw three panels side by side. The panel of directions is left out if there are none."""
+    panels = [list(_walks(title, views.walks)), list(_directions(views.directions)), list(_nearest(views))]
+    tiles, corners, left = [], [], 0
     for panel in filter(None, panels):
-        for picture in panel:
-            left += round(LETTER * max(map(len, picture.rows), default=0))
-            pictures.append(picture)
-            corners.append((left, 2 * mosaic.HEAD))  # room for the title above the headings
-            left += picture.size[0] + mosaic.GAP // 2
-        left += 2 * mosaic.GAP
-    return mosaic.draw(pictures, np.array(corners), margin=(mosaic.GAP, mosaic.HEAD // 2))
+        for tile in panel:
+            left += round(LETTER_WIDTH * max(map(len, tile.row_labels), default=0))
+            tiles.append(tile)
+            corners.append((left, 2 * image_grid.HEAD))  # room for the title above the headings
+            left += tile.size[0] + image_grid.GAP // 2
+        left += 2 * image_grid.GAP
+    return image_grid.draw(tiles, np.array(corners), margin=(image_grid.GAP, image_grid.HEAD // 2))
 
 
-def _walks(title: str, walks: Walks) -> Iterator[mosaic.Tile]:
+def _walks(title: str, walks: Walks) -> Iterator[image_grid.Tile]:
     inner = walks.images.shape[1] - 2
-    yield _strip(walks.ends[:, :1], f"{title}\nInterpolation", columns=["real"])
-    yield _strip(walks.images, columns=["rec.", *[""] * inner, "rec."])
-    yield _strip(walks.ends[:, 1:], columns=["real"])
+    yield _strip(walks.ends[:, :1], f"{title}\nInterpolation", column_labels=["real"])
+    yield _strip(walks.images, column_labels=["rec.", *[""] * inner, "rec."])
+    yield _strip(walks.ends[:, 1:], column_labels=["real"])
 
 
-def _directions(directions: list[Direction]) -> Iterator[mosaic.Tile]:
+def _directions(directions: list[Direction]) -> Iterator[image_grid.Tile]:
     if directions:
         names, starts = [d.name for d in directions], np.stack([d.start for d in directions])
-        yield _strip(starts[:, None], "Directions", rows=names, columns=["real"])
-        yield _strip(np.stack([d.images for d in directions]), columns=[f"{m:g}" for m in MULTIPLES])
+        yield _strip(starts[:, None], "Directions", row_labels=names, column_labels=["real"])
+        yield _strip(np.stack([d.images for d in directions]), column_labels=[f"{m:g}" for m in MULTIPLES])
 
 
-def _nearest(found: Found) -> Iterator[mosaic.Tile]:
-    yield _strip(found.samples[:, None], "Nearest training images", columns=["sample"])
-    for near in found.nearest:
-        yield _strip(near.images, columns=["in pixels" if near.space == "pixels" else "in features"])
+def _nearest(views: LatentViews) -> Iterator[image_grid.Tile]:
+    yield _strip(views.samples[:, None], "Nearest training images", column_labels=["sample"])
+    for near in views.nearest:
+        yield _strip(near.images, column_labels=["in pixels" if near.space == "pixels" else "in features"])
 
 
-def _strip(images: np.ndarray, heading: str = "", **around: list[str]) -> mosaic.Tile:
-    """uint8 [rows, columns, C, S, S] as a grid."""
-    return mosaic.Tile(grid(images.reshape(-1, *images.shape[2:]), columns=images.shape[1]), heading, **around)
+def _strip(images: np.ndarray, heading: str = "", **texts: list[str]) -> image_grid.Tile:
+    """Return images, uint8 [rows, columns, C, S, S], as one picture."""
+    return image_grid.Tile(grid(images.reshape(-1, *images.shape[2:]), columns=images.shape[1]), heading, **texts)

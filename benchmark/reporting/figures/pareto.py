@@ -1,4 +1,4 @@
-"""Figure `pareto`: how good are the samples for what training cost? Equal steps are not equal compute."""
+"""Figure `pareto`: generation score against the compute of training. Equal steps are not equal compute."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 METRIC = METRICS["gen_fd"]
 PANEL = ["dataset", "latent_dim"]
-WIDE = 8  # scores that differ by more than this factor are shown on a logarithmic axis
+LOG_RATIO = 8  # scores that differ by more than this factor get a logarithmic axis
 RULE = (
-    "Compute: forward and backward passes of all phases. Points: means over seeds; bars: their standard deviation. "
-    "Line: the models that no other is better than for the same compute or less."
+    "Compute: forward and backward passes of all phases. Points: means over seeds. Bars: standard deviations over "
+    "seeds. Line: the Pareto front, the models that no other model beats with the same compute or less."
 )
 
 
 def make(query: Query) -> list[Plot]:
-    """One plot with a panel per dataset and latent size; raises what `tables.choose` raises."""
-    rows = tables.choose(query.results, [METRIC], query.preset, query.space, query.images)
+    """One plot with a panel per dataset and latent size; raises what `selection.comparable_rows` raises."""
+    rows = selection.comparable_rows(query.results, [METRIC], query.preset, query.space, query.images)
     rows = selection.main_sizes(rows, rows[rows.family == METRIC.family])
     frame = points(rows)
     caption = f"{METRIC.title} ({METRIC.better} is better). {RULE} {protocol(rows, [METRIC])}"
@@ -36,9 +36,9 @@ def make(query: Query) -> list[Plot]:
 
 
 def points(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row per model: dataset, latent_dim, model (its label in tables), name, mean, std, seeds, tflops, on_front.
+    """Return a row per model: dataset, latent_dim, model (its table label), name, mean, std, seeds, tflops, on_front.
 
-    And one for real images at each dataset and latent size, which cost nothing.
+    Each dataset and latent size has a row for real images too, without a cost.
     """
     models = tables.model_cells(rows, [METRIC])
     models["row"] = tables.row_labels(models, sized=False)  # sizes have panels of their own
@@ -53,30 +53,33 @@ def points(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Which of n points no other beats, bool [n]: none is at least as good in both and better in one. Low is good."""
+    """Return which of n points are on the Pareto front, bool [n]. Lower is better.
+
+    A point is on it unless another point is at least as good in both values and better in one.
+    """
     no_worse = (costs[:, None] <= costs) & (scores[:, None] <= scores)
     better = (costs[:, None] < costs) | (scores[:, None] < scores)
     return ~(no_worse & better).any(axis=0)
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """The panels, side by side."""
+    """Draw the panels side by side."""
     parts = {f"{dataset_title(d)}, m = {m}": part for (d, m), part in frame.groupby(PANEL)}
-    width, height = (7.6, 5.2) if len(parts) == 1 else (5.2, 3.8)  # of a panel, inches: names need room
+    width, height = (7.6, 5.2) if len(parts) == 1 else (5.2, 3.8)  # of a panel, in inches; the names need room
     figure, panels = style.panels(len(parts), 3, width, height)
     for axes, (title, part) in zip(panels, parts.items(), strict=True):
         axes.set_title(title)
         _panel(axes, part)
     style.freeze_layout(figure)
     for axes, part in zip(panels, parts.values(), strict=True):
-        _name(axes, part)
+        _label_models(axes, part)
     return figure
 
 
 def _panel(axes: Axes, part: pd.DataFrame) -> None:
     models, real = part[part.tflops.notna()], part[part.tflops.isna()]
     axes.set_xscale("log")
-    if models["mean"].max() > WIDE * models["mean"].min():
+    if models["mean"].max() > LOG_RATIO * models["mean"].min():
         axes.set_yscale("log")
         style.plain_log(axes.yaxis)
     for row in models.itertuples():
@@ -93,7 +96,7 @@ def _panel(axes: Axes, part: pd.DataFrame) -> None:
 
 
 def _limits(axes: Axes, models: pd.DataFrame, real: pd.DataFrame) -> None:
-    """Room for labels to all sides; from zero up where the axis is linear, so that lengths can be compared."""
+    """Leave room for labels on all sides. A linear axis starts at zero, so that lengths compare."""
     low, high = models.tflops.min(), models.tflops.max()
     margin = max((high / low) ** 0.12, 1.25)
     axes.set_xlim(low / margin, high * margin**1.4)
@@ -105,7 +108,7 @@ def _limits(axes: Axes, models: pd.DataFrame, real: pd.DataFrame) -> None:
         axes.set_ylim(0.8 * min(real["mean"].min(), models["mean"].min()), 1.25 * top)
 
 
-def _name(axes: Axes, part: pd.DataFrame) -> None:
+def _label_models(axes: Axes, part: pd.DataFrame) -> None:
     models = part[part.tflops.notna()]
     best = models[models.on_front].sort_values(["tflops", "mean"])
     ends = [models[["tflops"]].assign(end=models["mean"] + k * models["std"].fillna(0)).to_numpy() for k in (-1, 1)]

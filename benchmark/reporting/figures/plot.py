@@ -1,10 +1,10 @@
-"""What a figure is, what it is made from, and how it is written. Imports neither torch nor matplotlib nor pandas."""
+"""A figure: the results that it is made from, and how it is drawn and saved. Imports no torch, matplotlib or pandas."""
 
 from __future__ import annotations
 
 import fnmatch
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,37 +18,50 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-FORMATS = ("pdf", "svg", "png")  # beside the CSV, which is always written
+FORMATS = ("pdf", "svg", "png")  # the CSV is always written too
 DPI = 150  # of PNG files
 
 
 @dataclass(frozen=True)
 class Query:
-    """Which results a figure is made of. `preset`, `space` and `images` choose as in tables, where they must."""
+    """The results that a figure is made from. `preset`, `space` and `images` choose among them as in `tables.make`."""
 
-    out: Path  # output root
-    models: str | None = None  # names and globs, comma-separated; None: all that have results
+    out: Path | Sequence[Path]  # output root, or several
+    models: str | None = None  # names and globs, comma-separated; None: all models with results
     preset: str | None = None
     space: str | None = None
     images: int | None = None
-    data_dir: Path | None = None  # raw files of datasets; like the two below only for figures that need the models
+    data_dir: Path | None = None  # raw files of datasets; this and the next two: for figures that run models
     device: str = "cpu"  # or cuda, or auto
     include: tuple[str, ...] = ()  # files that define models of the user's own
 
     @cached_property
     def results(self) -> pd.DataFrame:
-        """All scores of the models asked for, with the `folder` of each job; FlexbenchError for a model without any."""
-        from ...jobs.results import read_results
-        from ..tables import NOTHING
+        """The result rows of the chosen models, see `rows.load_rows`; FlexbenchError for a model without any."""
+        from ..rows import load_rows
+        from ..selection import NOTHING_RAN
 
-        rows = read_results(self.out)
+        rows = load_rows(self.out)
         if rows.empty:
-            raise FlexbenchError(NOTHING)
+            raise FlexbenchError(NOTHING_RAN)
         return rows if self.models is None else rows[rows.model.isin(_matching(self.models, sorted(set(rows.model))))]
+
+    @property
+    def roots(self) -> tuple[Path, ...]:
+        """The output roots."""
+        return (self.out,) if isinstance(self.out, Path) else tuple(self.out)
+
+    @property
+    def place(self) -> str:
+        """The output roots as messages name them."""
+        return ", ".join(f"'{root}'" for root in self.roots)
 
 
 def _matching(patterns: str, present: list[str]) -> set[str]:
-    """Those of `present` that a comma-separated list of names and globs means; each pattern must mean one."""
+    """Return the names in `present` that match a comma-separated list of names and globs.
+
+    Raises FlexbenchError for a pattern without a match.
+    """
     found: set[str] = set()
     for pattern in filter(None, (p.strip() for p in patterns.split(","))):
         hits = fnmatch.filter(present, "*" if pattern == "all" else pattern)
@@ -64,16 +77,16 @@ class Plot:
 
     name: str  # stem of its files
     title: str
-    caption: str  # the protocol in words
+    caption: str  # how to read the figure, and the protocol
     frame: pd.DataFrame  # what is drawn, in long form
-    draw: Callable[[], Figure]  # anew at each call; to be shown or saved within `style.house()`
+    draw: Callable[[], Figure]  # draws a new figure; call it, and show or save the figure, within `style.applied()`
 
 
 def save(plot: Plot, folder: Path, formats: Iterable[str] = FORMATS) -> list[Path]:
-    """Write `<name>.<format>` for each format and `<name>.csv`; returns the paths.
+    """Write `<name>.<format>` for each format, and `<name>.csv`. Return the paths.
 
-    The same plot gives the same bytes: no dates, no random ids. Title and caption go into the files' metadata, so
-    that a picture that is passed on says what it shows.
+    The same plot gives the same bytes: there are no dates and no random ids. Each file has title and caption in its
+    metadata.
     """
     ensure_dir(folder)
     paths = []
@@ -86,8 +99,8 @@ def save(plot: Plot, folder: Path, formats: Iterable[str] = FORMATS) -> list[Pat
 
 
 def rendered(plot: Plot, formats: Iterable[str]) -> list[bytes]:
-    """The plot drawn once, as the content of a file of each format."""
-    with style.house():
+    """Draw the plot once. Return the content of a file for each format."""
+    with style.applied():
         figure = plot.draw()
         return [_rendered(figure, kind, plot) for kind in formats]
 

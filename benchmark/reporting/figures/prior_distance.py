@@ -12,7 +12,7 @@ from ...core.errors import FlexbenchError
 from ...core.files import read_jsonl
 from ...metrics import METRICS
 from .. import tables
-from ..selection import one_count, one_of, ordered
+from ..selection import ordered, with_one_image_count, with_one_value
 from . import style
 from .plot import Plot, Query
 from .scores import protocol
@@ -62,8 +62,8 @@ def make(query: Query) -> list[Plot]:
 def followed(query: Query) -> pd.DataFrame:
     """The scores of the runs that were scored at several steps, of one preset and number of vectors."""
     rows = query.results[query.results.dataset == DATASET]
-    rows = one_of(rows[rows.protocol == rows.protocol.max()], "preset", query.preset, "--preset")
-    distances = one_count(rows[rows.family.isin(("gen_fd", "rec_fd", "real_fd"))], query.images)
+    rows = with_one_value(rows[rows.protocol == rows.protocol.max()], "preset", query.preset, "--preset")
+    distances = with_one_image_count(rows[rows.family.isin(("gen_fd", "rec_fd", "real_fd"))], query.images)
     steps = distances[distances.family == "gen_fd"].groupby("hash").step.nunique()
     rows = pd.concat([distances, rows[rows.family == "prior_mismatch"]])
     return ordered(rows[rows.hash.isin(steps[steps > 1].index)])

@@ -1,4 +1,4 @@
-"""Figure `4`: reconstructions and samples of every model, from the grids that each job leaves. No model is run."""
+"""Figure `4`: reconstructions and samples of every model, from the grids in the run folders. No model is run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from ...core.errors import FlexbenchError
 from ...core.files import read_json, sha256_file
 from ...evaluation.images import rows_of
 from .. import tables
-from . import image_grid as mosaic
+from ..rows import run_file
+from . import image_grid
 from .plot import Plot, Query
 from .scores import dataset_slug, dataset_title, of_images
 
@@ -21,37 +22,36 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = {
-    "reconstructions": "Rows of test images, each above the row of their reconstructions: the first 32 of the test "
-    "split.",
+    "reconstructions": "The first 32 images of the test split, each row above the row of their reconstructions.",
     "samples": "The first 64 images that each model generates with the seed of its run.",
 }
 COLUMNS = ["dataset", "model", "name", "latent_dim", "seed", "preset", "hash", "kind", "file", "sha256"]
 
 
 def make(query: Query) -> list[Plot]:
-    """Two plots per dataset, each with one grid per model. FlexbenchError where no scored run has left its grids."""
+    """Return two plots per dataset, with one grid per model. FlexbenchError if no scored run has its grids here."""
     jobs = tables.scored_jobs(of_images(query.results, "figure 4"), query.preset)
     jobs = jobs.assign(model=tables.row_labels(jobs), name=jobs.model)
-    plots = [_plot(query.out, str(dataset), kind, found) for dataset, part in jobs.groupby("dataset") for kind in KINDS
+    plots = [_plot(query, str(dataset), kind, found) for dataset, part in jobs.groupby("dataset") for kind in KINDS
              if len(found := first_seeds(part, kind))]  # fmt: skip
     if not plots:
         files = " or ".join(f"{kind}.png" for kind in KINDS)
-        raise FlexbenchError(f"no scored run under '{query.out}' has a {files}. Run something: flexbench run ...")
+        raise FlexbenchError(f"figure 4 needs {files} of a scored run, and no run folder under {query.place} has one.")
     return plots
 
 
 def first_seeds(jobs: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """For each model (a label) the job of the lowest seed that has this grid, with `kind` and `file`."""
-    jobs = jobs.assign(kind=kind, file=[Path(folder, f"{kind}.png") for folder in jobs.folder])
-    jobs = jobs[[file.is_file() for file in jobs.file]]
+    """Return, for each model (a label), the job with the lowest seed that has this grid, with `kind` and `file`."""
+    jobs = jobs.assign(kind=kind, file=[run_file(folder, f"{kind}.png") for folder in jobs.folder])
+    jobs = jobs[jobs.file.notna()]
     return jobs.loc[jobs.groupby("model", sort=False).seed.idxmin()]
 
 
-def _plot(out: Path, dataset: str, kind: str, jobs: pd.DataFrame) -> Plot:
+def _plot(query: Query, dataset: str, kind: str, jobs: pd.DataFrame) -> Plot:
     files = list(jobs.file)
-    frame = jobs.assign(file=[str(file.relative_to(out)) for file in files], sha256=[sha256_file(f) for f in files])
+    frame = jobs.assign(file=[_relative(file, query) for file in files], sha256=[sha256_file(f) for f in files])
     caption = (
-        f"{KINDS[kind]} None is chosen by hand. Of several seeds the first; last checkpoint; preset "
+        f"{KINDS[kind]} No image is chosen by hand. Each model: its lowest seed, last checkpoint. Preset "
         f"{', '.join(sorted(jobs.preset.unique()))}."
     )
     title = f"{kind.capitalize()}, {dataset_title(dataset)}"
@@ -59,20 +59,27 @@ def _plot(out: Path, dataset: str, kind: str, jobs: pd.DataFrame) -> Plot:
                 lambda: draw(files, list(jobs.model), kind))  # fmt: skip
 
 
+def _relative(file: Path, query: Query) -> str:
+    """Return the path of a file below its output root."""
+    return next(str(file.relative_to(root)) for root in query.roots if file.is_relative_to(root))
+
+
 def draw(files: list[Path], models: list[str], kind: str) -> Figure:
-    """The grids of all models, as they are, in a table."""
+    """Draw the grids of all models side by side, without resampling."""
     columns = min(4, math.ceil(math.sqrt(len(files))))
-    named = kind == "reconstructions"
-    pictures = [
-        mosaic.Tile(pixels(file), model, True, _row_names(file) if named and i % columns == 0 else ())
+    has_row_labels = kind == "reconstructions"
+    tiles = [
+        image_grid.Tile(pixels(file), model, True, _row_labels(file) if has_row_labels and i % columns == 0 else ())
         for i, (file, model) in enumerate(zip(files, models, strict=True))
     ]
-    corners = mosaic.table(np.array([p.size for p in pictures]), columns, left=40 if named else 0)
-    return mosaic.draw(pictures, corners)
+    corners = image_grid.grid_corners(
+        np.array([tile.size for tile in tiles]), columns, left=40 if has_row_labels else 0
+    )
+    return image_grid.draw(tiles, corners)
 
 
 def pixels(file: Path) -> np.ndarray:
-    """A grey or RGB picture file as uint8 [H, W, 1 or 3]."""
+    """Read a grey or RGB picture file as uint8 [H, W, 1 or 3]."""
     from PIL import Image
 
     with Image.open(file) as picture:
@@ -80,6 +87,6 @@ def pixels(file: Path) -> np.ndarray:
     return values[:, :, None] if values.ndim == 2 else values
 
 
-def _row_names(file: Path) -> list[str]:
+def _row_labels(file: Path) -> list[str]:
     size = read_json(file.parent / "config.json")["data"]["size"]
     return ["real", "rec."] * (rows_of(len(pixels(file)), size) // 2)

@@ -1,4 +1,4 @@
-"""How figures look: fonts, colours, markers. Nothing global is changed; `house()` holds while a figure is made."""
+"""The look of figures: fonts, colours, markers. `applied()` sets it for a block of code; nothing global changes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Okabe & Ito (2008), told apart by people with any kind of colour vision; without their yellow, too pale for lines.
+# Okabe & Ito (2008): distinct for any kind of colour vision. Their yellow is left out, because lines would be too pale.
 BLACK, ORANGE, SKY, GREEN, BLUE, VERMILION, PURPLE = COLOURS = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7",
 )  # fmt: skip
-INK, FAINT, GRID = "#333333", "#8C8C8C", "#E8E8E8"  # text, what is beside the point, lines behind the data
+INK, FAINT, GRID = "#333333", "#8C8C8C", "#E8E8E8"  # text, secondary lines and texts, grid lines behind the data
 PAPER = {"facecolor": "white", "edgecolor": "none", "pad": 0.5, "alpha": 0.8}  # behind text that crosses lines
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
-BIGGER = {"P": 1.15, "X": 1.15, "*": 1.5}  # markers that look smaller than the others
-PLACES = {name: i for i, name in enumerate(BUILT_IN)}
+MARKER_SCALES = {"P": 1.15, "X": 1.15, "*": 1.5}  # for markers that look smaller than the others
+POSITIONS = {name: i for i, name in enumerate(BUILT_IN)}
 
 RC = {
     "font.size": 8,
@@ -55,8 +55,8 @@ RC = {
 
 
 @contextlib.contextmanager
-def house() -> Iterator[None]:
-    """matplotlib's defaults, whatever the user has set, and our changes of them."""
+def applied() -> Iterator[None]:
+    """Use matplotlib's defaults with our changes, whatever the user has set."""
     import matplotlib.style
 
     with matplotlib.style.context(["default", RC]):
@@ -64,7 +64,7 @@ def house() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float, layout: str | None = "constrained") -> Figure:
-    """An empty figure, in inches, with a canvas that knows the size of texts. pyplot never hears of it."""
+    """Return an empty figure, in inches, with a canvas that can measure texts. pyplot does not know of it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -74,7 +74,7 @@ def new_figure(width: float, height: float, layout: str | None = "constrained") 
 
 
 def panels(count: int, columns: int, width: float, height: float) -> tuple[Figure, list[Axes]]:
-    """A figure of so many axes of a size in inches, row by row."""
+    """Return a figure of `count` axes, row by row. `width` and `height` are those of one panel, in inches."""
     columns = min(count, columns)
     rows = -(-count // columns)
     figure = new_figure(width * columns, height * rows)
@@ -85,24 +85,25 @@ def panels(count: int, columns: int, width: float, height: float) -> tuple[Figur
 
 
 def freeze_layout(figure: Figure) -> None:
-    """Lay out what is there, for good: names that depend on it are placed afterwards."""
+    """Compute the layout once and keep it, so that texts can be placed by it afterwards."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
 
 
 def of_model(name: str) -> dict[str, Any]:
-    """Colour, marker and line of a model, the same in every figure; sixteen are told apart without colour too.
+    """Return colour, marker and line of a model, the same in every figure.
 
-    Eight shapes, first filled and solid, then hollow and dashed. Models of the user's own share the later ones.
+    Sixteen models are distinct without colour too: eight shapes, first filled and solid, then hollow and dashed. Models
+    of the user's own reuse these looks.
     """
-    place = PLACES.get(name, len(PLACES) + sum(name.encode()))
-    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-    second = place // len(MARKERS) % 2
+    position = POSITIONS.get(name, len(POSITIONS) + sum(name.encode()))
+    colour, marker = COLOURS[position % len(COLOURS)], MARKERS[position % len(MARKERS)]
+    second = position // len(MARKERS) % 2
     return {
         "color": colour,
         "linestyle": DASHES[second],
         "marker": marker,
-        "markersize": 5 * BIGGER.get(marker, 1),
+        "markersize": 5 * MARKER_SCALES.get(marker, 1),
         "markeredgecolor": colour,
         "markerfacecolor": "white" if second else colour,
         "markeredgewidth": 0.9,
@@ -110,7 +111,7 @@ def of_model(name: str) -> dict[str, Any]:
 
 
 def plain_log(axis: Any) -> None:
-    """Ticks 1, 2, 5, 10, 20, ... on a logarithmic axis, written out."""
+    """Put ticks at 1, 2, 5, 10, 20, ... on a logarithmic axis, without exponents."""
     from matplotlib import ticker
 
     axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
@@ -119,14 +120,14 @@ def plain_log(axis: Any) -> None:
 
 
 def thousands(axis: Any) -> None:
-    """Ticks such as 500, 1k, 130k."""
+    """Write ticks as 500, 1k, 130k."""
     from matplotlib import ticker
 
     axis.set_major_formatter(ticker.FuncFormatter(lambda v, _: f"{v / 1000:g}k" if abs(v) >= 1000 else f"{v:g}"))
 
 
 def horizontal(axes: Axes, value: float, text: str) -> None:
-    """A thin grey line across the axes, with its name at the left end."""
+    """Draw a thin grey line across the axes, with its name at the left end."""
     axes.axhline(value, color=FAINT, linewidth=0.7, zorder=1)
     axes.annotate(text, (0, value), (3, 2), xycoords=("axes fraction", "data"), textcoords="offset points",
                   color=FAINT, fontsize=6.5, va="bottom", ha="left",

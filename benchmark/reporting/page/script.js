@@ -1,15 +1,15 @@
 "use strict";
-// The page is complete without this script. It sorts tables, enlarges pictures, sets two models side by side and marks
+// The page is complete without this script. It sorts tables, enlarges pictures, shows two models side by side and marks
 // the current section in the contents.
 
 const all = (selector, within = document) => [...within.querySelectorAll(selector)];
-const say = (text) => { document.querySelector("[role=status]").textContent = text; };
+const announce = (text) => { document.querySelector("[role=status]").textContent = text; };
 
-// -- sorting: what a column lacks stays below, and so do the rows that are no models, which have a body of their own --
+// -- sorting: missing values stay last; reference rows have a <tbody> of their own and do not move ----------------
 
-const words = new Intl.Collator("en", { numeric: true });
+const collator = new Intl.Collator("en", { numeric: true });
 
-function keyOf(row, column, numeric) {
+function sortKey(row, column, numeric) {
   const cell = row.cells[column];
   if (numeric) return "value" in cell.dataset ? Number(cell.dataset.value) : null;
   const text = cell.textContent.trim();
@@ -23,15 +23,15 @@ function sort(heading) {
   const next = before === null ? button.dataset.first : before === "ascending" ? "descending" : "ascending";
   const sign = next === "ascending" ? 1 : -1;
   const numeric = heading.classList.contains("number");
-  const keyed = [...table.tBodies[0].rows].map((row) => [keyOf(row, heading.cellIndex, numeric), row]);
+  const keyed = [...table.tBodies[0].rows].map((row) => [sortKey(row, heading.cellIndex, numeric), row]);
   keyed.sort(([a], [b]) => {
     if (a === null || b === null) return (a === null) - (b === null);
-    return sign * (numeric ? a - b : words.compare(a, b));
+    return sign * (numeric ? a - b : collator.compare(a, b));
   });
   table.tBodies[0].append(...keyed.map(([, row]) => row));
   all("th[aria-sort]", table).forEach((other) => other.removeAttribute("aria-sort"));
   heading.setAttribute("aria-sort", next);
-  say(`sorted by ${button.textContent}, ${next}`);
+  announce(`sorted by ${button.textContent}, ${next}`);
 }
 
 for (const button of all("table.sortable thead button")) {
@@ -60,10 +60,10 @@ for (const controls of all(".compare")) {
   const cards = all(".card", controls.parentElement);
   const [one, other] = all("select", controls);
   const show = () => {
-    const wanted = [one.value, other.value].filter((value) => value !== "");
-    cards.forEach((card, i) => { card.hidden = wanted.length > 0 && !wanted.includes(String(i)); });
-    controls.parentElement.classList.toggle("comparing", wanted.length > 0);
-    say(wanted.length ? `${new Set(wanted).size} of ${cards.length} models shown` : "all models shown");
+    const chosen = [one.value, other.value].filter((value) => value !== "");
+    cards.forEach((card, i) => { card.hidden = chosen.length > 0 && !chosen.includes(String(i)); });
+    controls.parentElement.classList.toggle("comparing", chosen.length > 0);
+    announce(chosen.length ? `${new Set(chosen).size} of ${cards.length} models shown` : "all models shown");
   };
   [one, other].forEach((select) => select.addEventListener("change", show));
   controls.hidden = false;
