@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..core.options import option
-from ..method import Method
+
+if TYPE_CHECKING:
+    from ..method import Method
 
 Accounts = list[dict[str, Any]]  # what each phase cost, see training.json
 
