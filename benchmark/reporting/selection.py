@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ..core.errors import FlexbenchError, unknown
-from ..data.info import VECTOR_SPACE
+from ..evaluation.features.spaces import is_for_vectors
 from ..jobs.results import LAST
 from ..metrics import Metric
 from ..registry import BUILT_IN
@@ -85,9 +85,9 @@ def one_space(rows: pd.DataFrame, chosen: str | None) -> pd.DataFrame:
 
     Vectors have a space of their own, which stands beside any other: no column holds both. It can be chosen alone.
     """
-    if chosen == VECTOR_SPACE:
+    if chosen is not None and is_for_vectors(chosen):
         return one_of(rows, "space", chosen, "--features")
-    free = rows.space.isna() | (rows.space == VECTOR_SPACE)
+    free = rows.space.isna() | rows.space.isin([name for name in rows.space.dropna().unique() if is_for_vectors(name)])
     return pd.concat([rows[free], one_of(rows[~free], "space", chosen, "--features")])
 
 

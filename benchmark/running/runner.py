@@ -20,8 +20,8 @@ from ..core.errors import FlexbenchError
 from ..core.files import ensure_dir
 from ..data import Dataset, open_dataset
 from ..data.info import dataset_info
-from ..evaluation.evaluator import check_count
-from ..evaluation.features import feature_space, slow_import
+from ..evaluation.features.spaces import feature_space, slow_import, space_for
+from ..evaluation.references import check_count
 from ..jobs.config import JobConfig, Overrides, label, preset
 from ..jobs.job import EvaluationConfig, Job
 from ..jobs.results import write_results
@@ -71,7 +71,7 @@ class Request:
 
     def evaluation(self, dataset: str) -> EvaluationConfig:
         """What is scored on a dataset."""
-        space = dataset_info(dataset).space_for(self.space)
+        space = space_for(dataset_info(dataset), self.space)
         return EvaluationConfig(space, self.images or preset(self.preset).images, self.scores)
 
     @property

@@ -224,25 +224,21 @@ class Worker:
 
     def _score(self, method: Any, figures: dict[str, float]) -> None:
         """Score, and record the rows."""
-        from ..evaluation.evaluator import score_latents, score_method, score_validation
+        from ..evaluation.evaluator import score
 
         doing = f"scoring up to {self.evaluation.images:,} images of each kind in {self.space.name}"
         log.info("%s", doing)
         print(f"{self.job.label}: {doing}", file=sys.stderr, flush=True)
-        if self.evaluation.scores == "all":
-            scores = score_method(method, self.references, self.job.config.seed)
-            scores += score_latents(method, self.dataset.train, figures["prior_mismatch"])
-        else:
-            scores = score_validation(method, self.references, self.job.config.seed)
+        scores = score(method, self.references, self.job.config.seed, self.evaluation.scores, figures)
         step = read_json(self.job.folder / "training.json")["phases"][-1].get("steps", self.job.config.train.steps)
         self._record(scores, LAST, step, self.job.cost)
 
     def _score_snapshot(self, method: Any, step: int, accounts: list[dict[str, Any]]) -> None:
         """Record the distances of a model that is still in training."""
-        from ..evaluation.evaluator import score_snapshot
+        from ..evaluation.evaluator import DISTANCES, score
         from ..networks import count_parameters
 
-        scores = score_snapshot(method, self.references, self.job.config.seed)
+        scores = score(method, self.references, self.job.config.seed, DISTANCES)
         self._record(scores, f"step {step}", step, cost_of(accounts, count_parameters(method)))
 
     def _record(self, scores: list[Any], checkpoint: str, step: int, cost: dict[str, Any]) -> None:
