@@ -125,19 +125,19 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
              include: Iterable[str] = (), device: str = "cpu") -> dict[str, float]:  # fmt: skip
     """Score a model, a finished run, or any folder of images against a dataset. Returns {metric name: value}.
 
-    A model is asked for at most `images` samples and reconstructions, with `seed` (default: the run's, or 0); a run
-    is scored against its own dataset unless another is named. A folder's images (at most `images` of them) are taken
-    as generated ones, and cropped and resized to the dataset's size if they differ. Raises FlexbenchError for a
-    folder that is not there or holds no images, and as `open_dataset` and `feature_space` do.
+    A model generates and reconstructs at most `images` images, with `seed` (default: the run's, or 0). A run is scored
+    against its own dataset unless another is named. The images of a folder (at most `images` of them) count as
+    generated images; they are cropped and resized if their size is not the dataset's. Raises FlexbenchError for a
+    folder that does not exist or holds no images, and what `open_dataset` and `feature_space` raise.
     """
     from .core.device import make_deterministic
     from .core.errors import FlexbenchError
     from .data import open_dataset
     from .data.info import shape_of, size_for
-    from .evaluation.diagnostics import prior_mismatch
-    from .evaluation.evaluator import References, check_count, score_generated, score_latents, score_method
-    from .evaluation.features import feature_space
+    from .evaluation.evaluator import score
+    from .evaluation.features.spaces import feature_space, space_for
     from .evaluation.image_folder import read_images
+    from .evaluation.references import References, check_count
     from .jobs.job import Job
     from .registry import Registry
 
@@ -152,19 +152,17 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
         raise FlexbenchError("--dataset is needed to score a folder of images, e.g. --dataset mnist.")
     data = open_dataset(dataset, data_dir and Path(data_dir), image_size)
     check_count(data, images)
-    features = feature_space(data.info.space_for(space), inception_weights, device)
-    if not isinstance(source, (str, Path)):
+    features = feature_space(space_for(data.info, space), inception_weights, device)
+    if isinstance(source, (str, Path)):
+        if not data.info.are_images:
+            raise FlexbenchError(f"{dataset} holds vectors, and a folder holds images: they do not compare.")
+        source = read_images(Path(source), data.channels, data.size, images)
+        images = len(source)
+    else:
         made, real = (shape_of(d.channels, d.size) for d in (source.data, data))
         if made != real:
             raise FlexbenchError(f"the model makes {made} and {dataset} holds {real}: they do not compare.")
-        scores = score_method(source, References(data, images, features), seed or 0)
-        scores += score_latents(source, data.train, prior_mismatch(source, data.train, seed or 0))
-        return {s.metric: s.value for s in scores}
-    if not data.info.are_images:
-        raise FlexbenchError(f"{dataset} holds vectors, and a folder holds images: they do not compare.")
-    pictures = read_images(Path(source), data.channels, data.size, images)
-    references = References(data, len(pictures), features)
-    scores = [*score_generated(pictures[: references.n], references), *references.floor()]
+    scores = score(source, References(data, images, features), seed or 0)
     return {s.metric: s.value for s in scores}
 
 

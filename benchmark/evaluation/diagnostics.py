@@ -1,4 +1,4 @@
-"""Is a trained model sound? Figures of its latent space, the same for every model, and those it names itself."""
+"""Diagnostics: figures of the latent space that are the same for every model, and figures that a model adds itself."""
 
 from __future__ import annotations
 
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     from ..data import Split
     from ..method import Method
 
-CODES = 10_000  # codes and prior samples that are compared
-VALUES = 20_000_000  # numbers in these codes at most, so that large latent grids fit in memory: then there are fewer
-OWN = 1_000  # images that a method's own figures see
+CODES = 10_000  # number of codes and of prior samples that are compared, at most
+VALUES = 20_000_000  # numbers in these codes, at most: the codes of large latent grids must fit in memory
+OWN = 1_000  # number of images for a model's own figures, and of codes that are always compared
 DIRECTIONS = 500
 
 
 @torch.no_grad()
 def diagnostics(method: Method, train: Split, seed: int) -> dict[str, float]:
-    """Figures of a trained model on up to 10,000 training images.
+    """Compute the diagnostics of a trained model on up to 10,000 training images.
 
-    `rms_code`: root mean square of the codes. `active_dims`: coordinates in which the (deterministic) codes have a
-    variance above 1 % of their mean variance. `prior_mismatch`: sliced Wasserstein-1 distance of the aggregated
-    posterior (a draw for each image) and as many prior samples, over the root mean square of the former; 0 if they
-    agree, about 1 if they have nothing in common. And what `Method.diagnostics` adds.
+    `rms_code` is the root mean square of the codes. `active_dims` is the number of coordinates in which the
+    deterministic codes have a variance above 1 % of their mean variance. `prior_mismatch` is the sliced Wasserstein-1
+    distance between the aggregated posterior (one draw per image) and as many prior samples, divided by the root mean
+    square of the former: 0 if both agree, about 1 if they have nothing in common. The other figures are those of
+    `Method.diagnostics`.
     """
     method.eval()
     seed_everything(derive(seed, "diagnostics"))
@@ -49,30 +50,29 @@ def diagnostics(method: Method, train: Split, seed: int) -> dict[str, float]:
 
 @torch.no_grad()
 def prior_mismatch(method: Method, train: Split, seed: int) -> float:
-    """Of the figures of `diagnostics` the distance between prior and codes, to the same digits."""
+    """Compute the figure `prior_mismatch` of `diagnostics` alone. Both give the same value to the last digit."""
     method.eval()
-    seed_everything(derive(seed, "diagnostics"))
-    rows = CachedRows(torch.from_numpy(_chosen(method, train, seed)))
-    return float(_mismatch(method, rows, seed))
+    return float(_mismatch(method, CachedRows(torch.from_numpy(_chosen(method, train, seed))), seed))
 
 
 def _chosen(method: Method, train: Split, seed: int) -> np.ndarray:
-    """The training images that the figures see."""
+    """The training images that the figures are computed of."""
     rows = np.random.default_rng(derive(seed, "diagnostics")).permutation(len(train))
     return train.take(rows[: count_codes(method, train)])
 
 
 def count_codes(method: Method, train: Split) -> int:
-    """How many training images that is."""
+    """The number of training images that the figures are computed of."""
     return min(CODES, max(OWN, VALUES // method.code_dim), len(train))
 
 
 def codes_by(make: Callable[[Tensor], Tensor], images: CachedRows, method: Method) -> Tensor:
-    """What `make` gives for all images, float32 [N, code_dim] on the CPU."""
+    """Apply `make` to all images: float32 codes [N, code_dim] on the CPU."""
     return map_rows(images, make, method.device).tensor.float()
 
 
 def _mismatch(method: Method, rows: CachedRows, seed: int) -> Tensor:
+    seed_everything(derive(seed, "diagnostics"))  # the same posterior draws whatever was computed before
     generator = torch.Generator().manual_seed(derive(seed, "diagnostics", "prior"))
     drawn = codes_by(method.sample_posterior, rows, method)
     prior = codes_by(lambda x: method.prior(len(x), generator), rows, method)
@@ -80,9 +80,9 @@ def _mismatch(method: Method, rows: CachedRows, seed: int) -> Tensor:
 
 
 def sliced_wasserstein(a: Tensor, b: Tensor, directions: int = DIRECTIONS, seed: int = 0) -> Tensor:
-    """Mean over random unit directions of the Wasserstein-1 distance of two projected sets [n, m] each. Scalar.
+    """Mean Wasserstein-1 distance of two sets [n, m] that are projected on random unit directions. A scalar.
 
-    Its bias falls with n whatever m is, unlike that of exact optimal transport.
+    Its bias decreases with n at a rate that does not depend on m, unlike the bias of exact optimal transport.
     """
     axes = torch.randn(a.shape[1], directions, generator=torch.Generator().manual_seed(seed))
     axes /= axes.norm(dim=0)

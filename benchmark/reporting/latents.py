@@ -12,10 +12,11 @@ from torch import Tensor
 
 from ..data.batches import CachedRows
 from ..evaluation.diagnostics import codes_by
-from ..evaluation.evaluator import CHUNK, generate, parts_of, reconstruct
+from ..evaluation.evaluator import CHUNK, generate, reconstruct
 from ..evaluation.features import FeatureSpace, cached_features
 from ..evaluation.images import to_uint8
-from ..evaluation.memorization import Neighbours, k_nearest_in_parts
+from ..evaluation.neighbours import Neighbours, k_nearest_in_parts
+from ..evaluation.references import parts_of
 
 if TYPE_CHECKING:
     from ..data import Dataset

@@ -13,7 +13,7 @@ from ..data.batches import CachedRows
 from ..data.synthetic import MODES, RADIUS, STD, embed, mode_centres
 from ..evaluation.diagnostics import codes_by
 from ..evaluation.evaluator import generate
-from ..evaluation.memorization import nearest
+from ..evaluation.neighbours import nearest
 
 if TYPE_CHECKING:
     from ..data import Dataset

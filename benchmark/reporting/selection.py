@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 
 from ..core.errors import FlexbenchError, unknown
-from ..data.info import VECTOR_SPACE
+from ..evaluation.features.spaces import is_for_vectors
 from ..jobs.results import LAST
 from ..metrics import Metric
 from ..registry import BUILT_IN
@@ -89,9 +89,9 @@ def with_one_space(rows: pd.DataFrame, chosen: str | None) -> pd.DataFrame:
     Vectors have a feature space of their own. It stands beside any other, because no column holds both. It can also be
     chosen; then only its rows remain.
     """
-    if chosen == VECTOR_SPACE:
+    if chosen is not None and is_for_vectors(chosen):
         return with_one_value(rows, "space", chosen, "--features")
-    free = rows.space.isna() | (rows.space == VECTOR_SPACE)
+    free = rows.space.isna() | rows.space.isin([name for name in rows.space.dropna().unique() if is_for_vectors(name)])
     return pd.concat([rows[free], with_one_value(rows[~free], "space", chosen, "--features")])
 
 

@@ -10,6 +10,7 @@ from ..core.errors import FlexbenchError
 from ..core.files import ensure_dir
 from ..core.options import check, option, processors
 from ..data.info import dataset_info, size_for
+from ..evaluation.features.spaces import space_for
 from ..jobs.config import Overrides, preset
 from ..jobs.job import EvaluationConfig
 from ..metrics import DEFAULT_SPACE
@@ -90,7 +91,7 @@ class RunOptions(Schedule):
 
     def evaluation(self, dataset: str) -> EvaluationConfig:
         """What is scored on a dataset."""
-        space = dataset_info(dataset).space_for(self.space)
+        space = space_for(dataset_info(dataset), self.space)
         return EvaluationConfig(space, self.images or preset(self.preset).images, self.scores)
 
     def image_size_for(self, dataset: str) -> int | None:

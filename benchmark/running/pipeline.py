@@ -77,7 +77,7 @@ class Pipeline:
 
     def _open(self) -> None:
         from ..data import open_dataset
-        from ..evaluation.features import feature_space
+        from ..evaluation.features.spaces import feature_space
         from ..registry import Registry
 
         o, config = self.options, self.job.config
@@ -165,31 +165,27 @@ class Pipeline:
     @cached_property
     def references(self) -> Any:
         """The real images that scores compare with."""
-        from ..evaluation.evaluator import References
+        from ..evaluation.references import References
 
         return References(self.dataset, self.evaluation.images, self.space)
 
     def _score(self, method: Method, figures: dict[str, float]) -> None:
         """Score the trained model and record the rows."""
-        from ..evaluation.evaluator import score_latents, score_method, score_validation
+        from ..evaluation.evaluator import score
 
         doing = f"scoring up to {self.evaluation.images:,} images of each kind in {self.space.name}"
         log.info("%s", doing)
         print(f"{self.job.label}: {doing}", file=sys.stderr, flush=True)
-        if self.evaluation.scores == "all":
-            scores = score_method(method, self.references, self.job.config.seed)
-            scores += score_latents(method, self.dataset.train, figures["prior_mismatch"])
-        else:
-            scores = score_validation(method, self.references, self.job.config.seed)
+        scores = score(method, self.references, self.job.config.seed, self.evaluation.scores, figures)
         step = read_json(self.job.folder / "training.json")["phases"][-1].get("steps", self.job.config.train.steps)
         self._record(scores, LAST, step, self.job.cost)
 
     def _score_snapshot(self, method: Method, step: int, accounts: list[dict[str, Any]]) -> None:
         """Record the distances of a model that is still in training."""
-        from ..evaluation.evaluator import score_snapshot
+        from ..evaluation.evaluator import DISTANCES, score
         from ..networks import count_parameters
 
-        scores = score_snapshot(method, self.references, self.job.config.seed)
+        scores = score(method, self.references, self.job.config.seed, DISTANCES)
         self._record(scores, f"step {step}", step, Cost.of(accounts, count_parameters(method)))
 
     # -- the rows ---------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from ..core.device import choose_device
 from ..core.errors import FlexbenchError
 from ..data import Dataset, open_dataset
-from ..evaluation.evaluator import check_count
-from ..evaluation.features import feature_space, slow_import
+from ..evaluation.features.spaces import feature_space, slow_import
+from ..evaluation.references import check_count
 from ..jobs.config import JobConfig, label, preset
 from ..jobs.job import EvaluationConfig, Job
 from ..jobs.results import Record

@@ -16,9 +16,10 @@ import numpy as np
 
 import benchmark
 from benchmark.data import open_dataset
-from benchmark.evaluation.evaluator import ImageSet, generate
+from benchmark.evaluation.evaluator import generate
 from benchmark.evaluation.features import feature_space
-from benchmark.evaluation.frechet import frechet_distance
+from benchmark.evaluation.references import ImageSet
+from benchmark.evaluation.scores.frechet import frechet_distance, gaussian
 from benchmark.metrics import DEFAULT_SPACE
 
 DARK = 13
@@ -30,13 +31,13 @@ DARK = 13
 def main(runs: tuple[str, ...], data_dir: Path | None) -> None:
     space, test = feature_space(DEFAULT_SPACE), open_dataset("mnist", data_dir).test
     real = test.take(np.arange(len(test)))
-    target = ImageSet(real, space).gaussian
+    target = gaussian(ImageSet(real, space))
     print("| run | values from 1 to 12 | distance | with these set to 0 |\n|---|---:|---:|---:|")
     print(f"| test images | {dark_share(real):.3f} | - | - |", flush=True)
     for run in runs:
         samples = generate(benchmark.load(run), 3000, seed=0)
         images = samples, np.where(samples < DARK, 0, samples)
-        plain, cleaned = (frechet_distance(ImageSet(part, space).gaussian, target) for part in images)
+        plain, cleaned = (frechet_distance(gaussian(ImageSet(part, space)), target) for part in images)
         name = "/".join(Path(run).parts[-2:])
         print(f"| {name} | {dark_share(samples):.3f} | {plain:.1f} | {cleaned:.1f} |", flush=True)
 

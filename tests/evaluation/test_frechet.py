@@ -4,7 +4,7 @@ import scipy
 from scipy.linalg import sqrtm
 
 from benchmark.core.errors import FlexbenchError
-from benchmark.evaluation.frechet import Gaussian, fit_gaussian, frechet_distance
+from benchmark.evaluation.scores.frechet import Gaussian, fit_gaussian, frechet_distance
 
 
 @pytest.fixture

@@ -5,16 +5,9 @@ import numpy as np
 import pytest
 
 from benchmark.core.errors import FlexbenchError
-from benchmark.evaluation import memorization
-from benchmark.evaluation.memorization import (
-    Neighbours,
-    k_nearest,
-    k_nearest_in_parts,
-    mean_and_error,
-    nearest,
-    nearest_in_parts,
-    train_ratio,
-)
+from benchmark.evaluation import neighbours
+from benchmark.evaluation.neighbours import Neighbours, k_nearest, k_nearest_in_parts, nearest, nearest_in_parts
+from benchmark.evaluation.scores.memorization import mean_and_error, train_ratio
 
 
 @pytest.fixture
@@ -53,7 +46,7 @@ def test_a_one_pixel_edit_is_one_255th(rng, shape):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_agrees_with_brute_force(rng, dtype, monkeypatch):
-    monkeypatch.setattr(memorization, "CHUNK_VALUES", 1000)  # several chunks, the last one short
+    monkeypatch.setattr(neighbours, "CHUNK_VALUES", 1000)  # several chunks, the last one short
     queries, base = (3 + rng.normal(size=(n, 33)).astype(dtype) for n in (101, 250))
     np.testing.assert_allclose(nearest(queries, base).distances, brute_force(queries.astype(float), base), rtol=1e-12)
 

@@ -6,8 +6,8 @@ from sklearn.cluster import MiniBatchKMeans
 
 from benchmark.core.errors import FlexbenchError
 from benchmark.core.seeding import derive
-from benchmark.evaluation import precision_recall as module
-from benchmark.evaluation.precision_recall import PRD, precision_recall
+from benchmark.evaluation.scores import prd as module
+from benchmark.evaluation.scores.prd import PRD, precision_recall
 
 
 def modes(seed, n, count, d=100):

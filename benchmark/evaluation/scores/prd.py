@@ -1,40 +1,65 @@
 """Precision and recall for distributions (PRD): Sajjadi, Bachem, Lucic, Bousquet & Gelly, NeurIPS 2018.
 
-Both sets are clustered together and compared by their histograms p (generated) and q (reference) over the clusters.
-A slope λ gives one point of the curve (Sec. 3 of arXiv:1806.00035):
+Both sets are clustered together. Their histograms over the clusters, p (generated) and q (reference), are compared. A
+slope λ gives one point of the curve (Sec. 3 of arXiv:1806.00035):
 
     precision α(λ) = Σᵢ min(λ qᵢ, pᵢ),    recall β(λ) = α(λ) / λ .
 
-The curve is ema_modules point by point over several clusterings and summarised by max F_8, which weighs recall, and
-max F_1/8, which weighs precision. Deviations from the authors' program, whose score is unseeded and has a standard
-error of up to 0.016: the k-means is seeded, there are 50 runs instead of 10, and it works on the first 64 principal
-components, which makes a run many times cheaper. `components=None, runs=10` is the original protocol.
+The curve is averaged point by point over several clusterings. It is summarised by max F_8, which weighs recall, and by
+max F_1/8, which weighs precision.
+
+The authors' program is unseeded, and its score has a standard error of up to 0.016. This one deviates in three points:
+the k-means is seeded; there are 50 runs instead of 10; it clusters the first 64 principal components, which makes a run
+many times cheaper. `components=None, runs=10` is the original protocol.
 """
 
 from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.errors import FlexbenchError
-from ..core.seeding import derive
+from ...core.errors import FlexbenchError
+from ...core.seeding import derive
+
+if TYPE_CHECKING:
+    from ..references import ImageSet, References
 
 ANGLES = np.linspace(1e-10, np.pi / 2 - 1e-10, 1001)  # of the lines through the origin: λ = tan(angle)
 
 
 @dataclass(frozen=True)
 class PRD:
-    """Scores in [0, 1], higher is better, taken from the mean curve of all runs.
+    """Scores in [0, 1] from the mean curve of all runs; higher is better.
 
-    The standard errors come from the runs' own maxima, so they tell the noise of the clustering, not of the images.
+    The standard errors come from the maxima of the single runs. They measure the noise of the clustering and not of the
+    images.
     """
 
     precision_f1_8: float
     recall_f8: float
     precision_se: float
     recall_se: float
+
+
+def precision(images: ImageSet, references: References) -> tuple[float, float]:
+    """PRD precision (F_1/8) of n images against n test images, with its standard error."""
+    prd = _of(images, references)
+    return prd.precision_f1_8, prd.precision_se
+
+
+def recall(images: ImageSet, references: References) -> tuple[float, float]:
+    """PRD recall (F_8) of n images against n test images, with its standard error."""
+    prd = _of(images, references)
+    return prd.recall_f8, prd.recall_se
+
+
+def _of(images: ImageSet, references: References) -> PRD:
+    """The PRD scores, computed once for both metrics."""
+    test = references.test
+    return images.once("prd", lambda: precision_recall(images.features, test.features, seed=derive(0, "prd")))
 
 
 def precision_recall(
@@ -45,14 +70,14 @@ def precision_recall(
     clusters: int = 20,
     components: int | None = 64,
 ) -> PRD:
-    """PRD of generated features [N, d] against as many reference features [N, d].
+    """Compute the PRD of generated features [N, d] against as many reference features [N, d].
 
-    The order matters: swapped arguments swap precision and recall.
+    Swapped arguments swap precision and recall.
 
     Args:
-        seed: of the k-means; run r always uses the same stream, however many runs there are.
-        runs: clusterings to average over, at least 2.
-        components: principal components to cluster in (float32); None clusters all of d in float64.
+        seed: of the k-means. Run r uses the same stream whatever the number of runs.
+        runs: number of clusterings to average over, at least 2.
+        components: number of principal components that are clustered (float32). None clusters all d features (float64).
 
     Raises FlexbenchError for shapes that differ, too few images or runs, and features that are not finite.
     """

@@ -1,19 +1,12 @@
-"""Memorisation scores: how near is the nearest training image? (FlexAE paper, Table 4: PMS in pixels, IMS in features)
+"""Exact nearest neighbours by L2 distance.
 
-    score(A, B) = 1/|A| Σ_{a ∈ A} min_{b ∈ B} ‖a - b‖₂ ,    not squared, pixels in [0, 1].
-
-A memorising model shows as score(generated, train) clearly below score(generated, test). A sharper test looks at all
-training images: how often is the nearest of all training and test images a training image, and how often is that so
-for held-out images of the same kind? See `train_ratio`.
-
-The fast form ‖a‖² + ‖b‖² - 2ab in float32 is wrong by more than a one-pixel edit where images are nearly equal,
-which is where this score matters. Here it only proposes candidates; the distance is a direct difference in float64,
-and a bound on the rounding error proves that no other image is nearer.
+The fast form ‖a‖² + ‖b‖² - 2ab in float32 has a rounding error above the distance of two images that differ in one
+pixel. Memorisation scores depend on such distances. Here the fast form only proposes candidates. The distance is a
+direct difference in float64, and a bound on the rounding error proves that no other row is nearer.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -26,9 +19,9 @@ CHUNK_VALUES = 2**22  # values converted to float at once: 32 MiB in float64
 
 @dataclass(frozen=True)
 class Neighbours:
-    """For each of n images the L2 distance (float64 [n]) of the nearest image in a base, and its row (int64 [n]).
+    """The nearest rows of a base for each of n queries: L2 distances (float64 [n]) and row numbers (int64 [n]).
 
-    Where k neighbours were asked for, both are [n, k], nearest first.
+    A search for k neighbours gives arrays [n, k], nearest first.
     """
 
     distances: np.ndarray
@@ -36,30 +29,24 @@ class Neighbours:
 
     @property
     def first(self) -> Neighbours:
-        """Of k neighbours [n, k] the nearest, [n]."""
+        """The nearest of k neighbours: [n, k] -> [n]."""
         return Neighbours(self.distances[:, 0], self.indices[:, 0])
 
     def or_nearer(self, other: Neighbours, k: int) -> Neighbours:
-        """The k nearest of both, which are [n, ...]; of equal ones first those of this one."""
+        """The k nearest of both sets [n, ...]. Among equal distances, neighbours of this set come first."""
         distances = np.concatenate([self.distances, other.distances], axis=1)
         indices = np.concatenate([self.indices, other.indices], axis=1)
         order = np.argsort(distances, axis=1, kind="stable")[:, :k]
         return Neighbours(np.take_along_axis(distances, order, 1), np.take_along_axis(indices, order, 1))
 
 
-def mean_and_error(found: Neighbours) -> tuple[float, float]:
-    """PMS (of pixels) or IMS (of features): the mean distance, and its standard error, NaN for a single image."""
-    n = len(found.distances)
-    return float(found.distances.mean()), float(found.distances.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-
-
 def nearest(queries: np.ndarray, base: np.ndarray, candidates: int = 4) -> Neighbours:
-    """For each of `queries` [n, ...] the nearest in `base` [m, ...], by L2 distance; not symmetric.
+    """Find the nearest row of `base` [m, ...] for each of `queries` [n, ...], by L2 distance.
 
-    Trailing axes are flattened. uint8 arrays are pixels and are divided by 255; float arrays are taken as they are.
-    The result is exact up to float64 rounding: an identical row gives 0.0, and `candidates`, the number of
-    neighbours taken from the float32 search at first, changes only the time. Queries are converted in chunks;
-    memory is that of one float32 copy of `base` plus a constant.
+    Trailing axes are flattened. uint8 arrays are pixels and are divided by 255; float arrays are used unchanged.
+    The result is exact up to float64 rounding, so an identical row gives 0.0. `candidates` is the number of neighbours
+    that the first float32 search proposes; it changes only the time. The memory is one float32 copy of `base` plus a
+    constant.
 
     Raises FlexbenchError for an empty array, rows of different length, and values that are not finite.
     """
@@ -67,7 +54,7 @@ def nearest(queries: np.ndarray, base: np.ndarray, candidates: int = 4) -> Neigh
 
 
 def k_nearest(queries: np.ndarray, base: np.ndarray, k: int, candidates: int = 4) -> Neighbours:
-    """Like `nearest`, but the k nearest of each [n, k], nearest first; all m where there are fewer than k."""
+    """Find the k nearest rows for each query, [n, k], nearest first; all m rows if m < k. See `nearest`."""
     queries, base = _rows(queries), _rows(base)
     if queries.shape[1] != base.shape[1]:
         raise FlexbenchError(f"cannot compare rows of {queries.shape[1]} and of {base.shape[1]} values.")
@@ -78,12 +65,15 @@ def k_nearest(queries: np.ndarray, base: np.ndarray, k: int, candidates: int = 4
 
 
 def nearest_in_parts(queries: np.ndarray, parts: Iterable[np.ndarray]) -> Neighbours:
-    """The nearest in a base that comes in parts, for bases that would not fit in memory; indices count through."""
+    """Find the nearest rows in a base that comes in parts, because it may not fit in memory.
+
+    Row numbers count from the start of the first part.
+    """
     return k_nearest_in_parts(queries, parts, 1).first
 
 
 def k_nearest_in_parts(queries: np.ndarray, parts: Iterable[np.ndarray], k: int) -> Neighbours:
-    """The k nearest [n, k] in a base that comes in parts."""
+    """Find the k nearest rows [n, k] in a base that comes in parts; see `nearest_in_parts`."""
     best, start = None, 0
     for part in parts:
         found = k_nearest(queries, part, k)
@@ -95,30 +85,14 @@ def k_nearest_in_parts(queries: np.ndarray, parts: Iterable[np.ndarray], k: int)
     return best
 
 
-def train_ratio(to_train: Neighbours, to_test: Neighbours) -> tuple[float, float]:
-    """Share of images whose nearest real image is a training one, and its standard error.
-
-    `to_train` and `to_test` are the nearest training and test images of the same images; of equal distances the test
-    image counts. A few real images ("hubs") are the nearest of many, and these are decided together: with c_j images
-    at real image j there are only n' = n^2 / sum_j c_j^2 independent ones. The error is that of a share of n', after
-    adding a success and a failure, so that a share of 0 or 1 has an error too (as Agresti & Coull 1998 do with two).
-    """
-    nearer = to_train.distances < to_test.distances
-    neighbour = np.where(nearer, to_train.indices, -1 - to_test.indices)  # training and test images told apart
-    counts = np.unique(neighbour, return_counts=True)[1].astype(np.float64)
-    share, independent = float(nearer.mean()), len(nearer) ** 2 / float(np.square(counts).sum())
-    moderate = (share * independent + 1) / (independent + 2)
-    return share, math.sqrt(moderate * (1 - moderate) / independent)
-
-
 class _Search:
-    """Nearest neighbours in `base`: a float32 index for the order, float64 differences for the distance."""
+    """Nearest neighbours in `base`: a float32 index proposes, float64 differences decide."""
 
     def __init__(self, base: np.ndarray):
         import faiss
 
         self.base = base
-        # Distances ignore a shift, and small norms make for a small rounding error.
+        # Distances do not depend on a shift, and small norms give a small rounding error.
         self.mean = sum(chunk.sum(axis=0) for chunk in _chunks(base)) / len(base)
         self.index = faiss.IndexFlatL2(base.shape[1])
         self.largest_norm = 0.0
@@ -130,7 +104,7 @@ class _Search:
     def nearest(self, queries: np.ndarray, k: int, candidates: int) -> tuple[np.ndarray, np.ndarray]:
         """float64 [n, d] -> squared distances and rows of the k nearest, [n, k] each.
 
-        Queries whose candidates leave a doubt are searched again, with four times as many.
+        Where the rounding error could hide a nearer row, the search is repeated with four times as many candidates.
         """
         candidates = min(candidates, len(self.base))
         centred = self._centred(queries)

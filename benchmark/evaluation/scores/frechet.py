@@ -5,17 +5,37 @@ For Gaussians N(μ₁, Σ₁) and N(μ₂, Σ₂) (Dowson & Landau 1982; Heusel 
     FD = |μ₁ - μ₂|² + tr Σ₁ + tr Σ₂ - 2 tr (Σ₁ Σ₂)^½ .
 
 With half factors Σ = H Hᵀ the last trace is the nuclear norm of H₁ᵀ H₂: the eigenvalues of Σ₁ Σ₂ are the squared
-singular values of H₁ᵀ H₂. No product of covariances is formed, so there are no complex numbers and no digits lost
-to squaring, and singular covariances (fewer images than features, dead features) are no special case.
+singular values of H₁ᵀ H₂. No product of covariances is formed, so there are no complex numbers and squaring loses no
+digits. Singular covariances (fewer images than features, dead features) need no special case.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..core.errors import FlexbenchError
+from ...core.errors import FlexbenchError
+
+if TYPE_CHECKING:
+    from ..references import ImageSet, References
+
+
+def to_test(images: ImageSet, references: References) -> float:
+    """Fréchet distance of n images to n test images."""
+    return frechet_distance(gaussian(images), gaussian(references.test))
+
+
+def to_validation(images: ImageSet, references: References) -> tuple[float, None, int] | None:
+    """Fréchet distance to validation images, with as many images on both sides; None without validation images.
+
+    It is the one score that settings may be chosen by.
+    """
+    n = min(len(references.val), len(images))
+    if n < 2:
+        return None
+    return frechet_distance(gaussian(images.head(n)), gaussian(references.val.head(n))), None, n
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +49,11 @@ class Gaussian:
     def trace(self) -> float:
         """Trace of the covariance."""
         return float(np.square(self.half).sum())
+
+
+def gaussian(images: ImageSet) -> Gaussian:
+    """The Gaussian of the features of an image set. It is fitted once."""
+    return images.once("gaussian", lambda: fit_gaussian(images.features))
 
 
 def fit_gaussian(features: np.ndarray) -> Gaussian:
