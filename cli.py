@@ -160,7 +160,7 @@ def run_options(
     from benchmark.jobs.config import Overrides
 
     if download_inception:
-        from benchmark.evaluation.features.inception import download_inception as fetch
+        from benchmark.evaluation.features import download_inception as fetch
 
         click.echo(f"Inception weights: {fetch()}", err=True)
     budget = {name: options.pop(name) for name in ("steps", "batch_size", "width", "precision")}

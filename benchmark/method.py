@@ -123,6 +123,10 @@ class Method(nn.Module):
     for sampling and export, `ema_modules` limits it to some of the networks. `tuning_grid` maps one knob, which the
     sources leave open or disagree about, to the three values that `flexbench tune` compares on the validation split;
     `images_only` says why the model makes no sense on vectors that are no images, where it does not.
+
+    Logged losses may have any name. Three names have one meaning in all models, and shared figures draw them:
+    `reconstruction`, the squared error of an image or vector, summed over its values; `distance`, a critic's estimate
+    of the Wasserstein distance of prior and codes; `distance_per_rms`, the same over the root mean square of the codes.
     """
 
     name: ClassVar[str]

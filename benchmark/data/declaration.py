@@ -64,6 +64,10 @@ class DatasetInfo:
     open: Callable[[DatasetInfo, Path, bool], Source] | None = field(default=None, compare=False, repr=False)
     parse: Callable[[DatasetInfo, str], DatasetInfo] | None = field(default=None, compare=False, repr=False)
 
+    def __post_init__(self) -> None:
+        if self.space is None and not self.are_images:
+            object.__setattr__(self, "space", VECTOR_SPACE)
+
     @property
     def kind(self) -> str:
         """The name without its argument: 'name' for 'name:2000'."""
@@ -86,7 +90,7 @@ class DatasetInfo:
         """
         if asked == VECTOR_SPACE and self.are_images:
             raise FlexbenchError(f"--features {asked} is for vectors, and {self.name} holds images: use pixels.")
-        return self.space or (asked if self.are_images else VECTOR_SPACE)
+        return self.space or asked
 
     @property
     def slug(self) -> str:

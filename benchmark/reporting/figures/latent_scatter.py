@@ -14,66 +14,79 @@ from .. import tables
 from . import style
 from .latent_walks import WEIGHTS, dataset_of, has_weights
 from .plot import Plot, Query
-from .scores import protocol
+from .scores import declared_names, protocol, results_where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from ...data import Dataset
-    from ..modes import Modes
+    from ...data import Dataset, DatasetInfo
+    from ..modes import ModeReport
 
-DATASET = "synthetic-mog"
 TRUE = "true latent space"
-COLOURS = (*style.COLOURS, "#999933")  # of the modes, round the circle; the last is an olive of Paul Tol's
+COLOURS = (*style.COLOURS, "#999933")  # of the modes, in order; the last is an olive of Paul Tol's
 STATISTICS = {
     "gen_fd": "Frechet distance, generated",
     "share": "share of samples in a mode",
-    "covered": "modes covered, of 8",
+    "covered": "modes covered, of {count}",
 }
 RULE = (
-    "Codes of test vectors, coloured by their true mode, on samples of the prior, in grey; of each model the run with "
-    "the lowest seed. Above each: Frechet distance of generated vectors, mean and standard deviation over seeds."
+    "Codes of test vectors, coloured by their true mode, on samples of the prior, in grey. Each model is shown by its "
+    "run with the lowest seed. Above each: Frechet distance of generated vectors, mean and standard deviation over "
+    "seeds."
 )
 COUNTS = (
-    "Each point is a run, each line a mean over seeds. A sample is in a mode if its true latent, the one of a fine "
-    "grid with the nearest vector, is within 3 standard deviations of the mode's centre; a mode is covered if a tenth "
-    "of its share of samples fall into it."
+    "Each point is a run, each line a mean over seeds. The true latent of a sample is the point of a fine grid with "
+    "the nearest vector. A sample is in a mode if its true latent is within 3 standard deviations of the centre. "
+    "A mode is covered if it gets at least a tenth of its share of samples."
 )
 
 
 def make(query: Query) -> list[Plot]:
-    """The latent spaces, and how often their samples meet a mode. Runs the models.
+    """Return, for each dataset with modes in the plane, the latent spaces and the counts of modes. Runs the models.
 
-    FlexbenchError where no run on the dataset with two latent dimensions has kept its weights.
+    Raises FlexbenchError if no run on such a dataset with two latent dimensions has kept its weights.
     """
-    metric = METRICS["gen_fd"]
-    jobs = runs(query)
+    found = runs(query)
+    alone = found.dataset.nunique() == 1
+    return [plot for name, jobs in found.groupby("dataset") for plot in _plots(str(name), jobs, query, alone)]
+
+
+def _plots(name: str, jobs: pd.DataFrame, query: Query, alone: bool) -> list[Plot]:
     dataset = dataset_of(jobs.iloc[0], query)
     found = [explore(job, dataset, query) for _, job in jobs.iterrows()]
     points = pd.concat([true_points(dataset), *(points_of(job, modes) for job, modes in _firsts(jobs, found))])
     scores = statistics(jobs, found)
-    words = protocol(jobs, [metric])
+    caption = protocol(jobs, [METRICS["gen_fd"]])
+    stem, count = "3" if alone else f"3-{name}", len(dataset.info.modes.centres)
     return [
-        Plot("3", f"Latent spaces of {DATASET}", f"{RULE} {words}", points, lambda: draw(points, scores)),
-        Plot("3-modes", f"Samples and modes, {DATASET}", f"{COUNTS} {words}", scores, lambda: draw_scores(scores)),
-    ]
+        Plot(stem, f"Latent spaces of {name}", f"{RULE} {caption}", points, lambda: draw(points, scores)),
+        Plot(f"{stem}-modes", f"Samples and modes, {name}", f"{COUNTS} {caption}", scores,
+             lambda: draw_scores(scores, count)),
+    ]  # fmt: skip
+
+
+def has_modes(info: DatasetInfo) -> bool:
+    """Return whether a dataset declares modes in the plane."""
+    return info.modes is not None and info.modes.centres.shape[1] == 2
 
 
 def runs(query: Query) -> pd.DataFrame:
-    """The jobs that are shown, a row each, with their distance in `value` and their label in `row`."""
-    rows = query.results[query.results.dataset == DATASET]
-    rows = rows[(rows.latent_dim == 2) & rows.folder.map(has_weights)]
+    """Return a row for each job that is shown, with its distance in `value` and its label in `row`."""
+    rows = results_where(query.results, has_modes)
+    rows = rows[(rows.latent_dim == 2) & rows.folder.map(has_weights).astype(bool)]
     if rows.empty:
+        names = declared_names(has_modes)
         raise FlexbenchError(
-            f"figure 3 shows trained models of {DATASET} with two latent dimensions, and none under '{query.out}' has "
-            f"kept its {WEIGHTS}. Train some: flexbench run --datasets {DATASET} ... (with --force where they have run)"
+            f"figure 3 shows trained models with two latent dimensions on mixtures ({', '.join(names)}), and no such "
+            f"run under '{query.out}' has kept its {WEIGHTS}. Train some: flexbench run --datasets {names[0]} ... "
+            "(with --force where they have run)"
         )
     metric = METRICS["gen_fd"]
     return tables.model_cells(tables.comparable_rows(rows, [metric], query.preset, None, query.images), [metric])
 
 
-def explore(job: pd.Series, dataset: Dataset, query: Query) -> Modes:
+def explore(job: pd.Series, dataset: Dataset, query: Query) -> ModeReport:
     """Run the trained model of a job."""
     from ...core.device import choose_device, make_deterministic
     from ...training.trained import load_trained
@@ -83,22 +96,22 @@ def explore(job: pd.Series, dataset: Dataset, query: Query) -> Modes:
     return modes.explore(load_trained(job.folder, choose_device(query.device), query.include), dataset, job.seed)
 
 
-def _firsts(jobs: pd.DataFrame, found: list[Modes]) -> list[tuple[pd.Series, Modes]]:
-    """Of each model the run of the lowest seed."""
+def _firsts(jobs: pd.DataFrame, found: list[ModeReport]) -> list[tuple[pd.Series, ModeReport]]:
+    """Return the run with the lowest seed of each model."""
     first = jobs.seed == jobs.groupby("row").seed.transform("min")
     return [(job, modes) for (_, job), modes, shown in zip(jobs.iterrows(), found, first, strict=True) if shown]
 
 
 def true_points(dataset: Dataset) -> pd.DataFrame:
-    """True latents of the test vectors that are shown."""
+    """Return the true latents of the test vectors that are shown."""
     from ..modes import SHOWN
 
     labels = dataset.test.labels[:SHOWN]
     return _points(labels[:, 1:], labels[:, 0]).assign(model=TRUE, kind="latent")
 
 
-def points_of(job: pd.Series, modes: Modes) -> pd.DataFrame:
-    """Codes and prior samples of a model: model, name, seed, kind, mode (NaN for the prior), z1, z2."""
+def points_of(job: pd.Series, modes: ModeReport) -> pd.DataFrame:
+    """Return codes and prior samples of a model: model, name, seed, kind, mode (NaN for the prior), z1, z2."""
     parts = [_points(modes.prior, np.nan).assign(kind="prior"), _points(modes.codes, modes.modes).assign(kind="code")]
     return pd.concat(parts).assign(model=job["row"], name=job.model, seed=job.seed)
 
@@ -107,15 +120,15 @@ def _points(z: np.ndarray, mode: np.ndarray | float) -> pd.DataFrame:
     return pd.DataFrame({"mode": mode, "z1": z[:, 0], "z2": z[:, 1]})
 
 
-def statistics(jobs: pd.DataFrame, found: list[Modes]) -> pd.DataFrame:
-    """A row per run: model, name, seed, gen_fd, share, covered."""
+def statistics(jobs: pd.DataFrame, found: list[ModeReport]) -> pd.DataFrame:
+    """Return a row per run: model, name, seed, gen_fd, share, covered."""
     frame = jobs[["row", "model", "seed", "value"]].set_axis(["model", "name", "seed", "gen_fd"], axis=1)
     frame = frame.assign(share=[modes.share for modes in found], covered=[modes.covered for modes in found])
     return frame.reset_index(drop=True)
 
 
 def draw(points: pd.DataFrame, scores: pd.DataFrame) -> Figure:
-    """The true latent space, then that of each model."""
+    """Draw the true latent space and that of each model."""
     models, names = list(dict.fromkeys(points.model)), short_names(points.model)
     figure, panels = style.panels(len(models), 3, 2.9, 3.1)
     for axes, model in zip(panels, models, strict=True):
@@ -125,7 +138,7 @@ def draw(points: pd.DataFrame, scores: pd.DataFrame) -> Figure:
 
 
 def short_names(labels: pd.Series) -> dict[str, str]:
-    """Labels without the settings in brackets, where that leaves no two the same."""
+    """Return the labels without the settings in brackets, unless two labels would become the same."""
     short = {label: label.partition(" [")[0] for label in dict.fromkeys(labels)}
     counts = Counter(short.values())
     return {label: name if counts[name] == 1 else label.replace(" [", "\n[") for label, name in short.items()}
@@ -139,20 +152,20 @@ def _heading(model: str, distances: pd.Series) -> str:
 
 
 def _space(axes: Axes, part: pd.DataFrame) -> None:
-    """Codes on prior samples, both axes on one scale."""
+    """Draw codes on prior samples, both axes on one scale."""
     prior, codes = part[part.kind == "prior"], part[part.kind != "prior"]
     axes.scatter(prior.z1, prior.z2, s=3, color="#BBBBBB", linewidths=0, rasterized=True)
-    axes.scatter(codes.z1, codes.z2, s=3, c=[COLOURS[int(mode)] for mode in codes["mode"]], linewidths=0,
+    axes.scatter(codes.z1, codes.z2, s=3, c=[COLOURS[int(mode) % len(COLOURS)] for mode in codes["mode"]], linewidths=0,
                  rasterized=True)  # fmt: skip
     axes.set_aspect("equal", adjustable="datalim")
 
 
-def draw_scores(scores: pd.DataFrame) -> Figure:
-    """A panel per statistic, a row per model."""
+def draw_scores(scores: pd.DataFrame, count: int) -> Figure:
+    """Draw a panel per statistic, with a row per model. `count` is the number of modes."""
     figure, panels = style.panels(len(STATISTICS), 3, 2.7, 0.6 + 0.32 * scores.model.nunique())
     names, short = list(dict.fromkeys(scores.model))[::-1], short_names(scores.model)
     for axes, (column, title) in zip(panels, STATISTICS.items(), strict=True):
-        axes.set_title(title, fontsize=8)
+        axes.set_title(title.format(count=count), fontsize=8)
         for y, model in enumerate(names):
             part = scores[scores.model == model]
             look = style.of_model(part["name"].iloc[0])

@@ -1,4 +1,7 @@
-"""Figure `2`: how prior and codes meet in training, for vectors from R^5 (the paper's Figure 2). No model is run."""
+"""Figure `2`: the distance of prior and codes in training, for vectors with a known dimension (the paper's Figure 2).
+
+No model is run. The losses are found in the training log by the names that `Method` gives them in general.
+"""
 
 from __future__ import annotations
 
@@ -15,53 +18,70 @@ from .. import tables
 from ..selection import ordered, with_one_image_count, with_one_value
 from . import style
 from .plot import Plot, Query
-from .scores import protocol
+from .scores import declared_names, info_of, protocol, results_where
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-DATASET = "synthetic-r5"
-DIM = 128  # numbers in a vector
+    from ...data import DatasetInfo
+
 FLOOR = "real vectors"
-LOGGED = {  # of train.jsonl: name of the loss -> quantity, and what it is divided by
-    "loss/distance": ("critic", 1),
-    "loss/distance_per_rms": ("critic_per_rms", 1),
-    "loss/reconstruction": ("train_error", DIM),
+ERROR = "train_error"
+LOGGED = {  # key of the training log -> quantity
+    "loss/distance": "critic",
+    "loss/distance_per_rms": "critic_per_rms",
+    "loss/reconstruction": ERROR,
 }
 PANELS = {
     "critic": "Critic's distance of prior and codes",
     "critic_per_rms": "Critic's distance / RMS code",
     "prior_mismatch": "Sliced Wasserstein distance / RMS code",
-    "train_error": "Squared error per number, in training",
+    ERROR: "Squared error per number, in training",
     "rec_fd": "Frechet distance, reconstructed",
     "gen_fd": "Frechet distance, generated",
 }
-SCORED = ("prior_mismatch", "rec_fd", "gen_fd")  # of the panels, those that are scores
+SCORED = ("prior_mismatch", "rec_fd", "gen_fd")  # the panels that show scores
 RULE = (
-    "Lines: means over seeds; bands: from the lowest to the highest seed. The critic's distance is what each model's "
-    "own Wasserstein critic estimates in training, and the squared error is that of the training batches; the other "
-    "three are measured at the steps that were scored, against training codes and held-out vectors."
+    "Lines: means over seeds; bands: from the lowest to the highest seed. The critic's distance is the estimate of "
+    "each model's own Wasserstein critic in training. The squared error is that of the training batches. The other "
+    "three are measured at the scored steps, against training codes and held-out vectors."
 )
 COLUMNS = ["model", "name", "seed", "quantity", "step", "value"]
 
 
 def make(query: Query) -> list[Plot]:
-    """One plot of six panels; FlexbenchError where no run on the dataset was scored at several steps."""
-    scored = followed(query)
-    if scored.empty:
+    """Return a plot of six panels for each dataset of vectors with a known dimension.
+
+    Raises FlexbenchError if no run on such a dataset was scored at several steps.
+    """
+    results = results_where(query.results, has_known_dimension)
+    found = {name: followed(rows, query) for name, rows in results.groupby("dataset")}
+    found = {name: scored for name, scored in found.items() if len(scored)}
+    if not found:
+        names = declared_names(has_known_dimension)
         raise FlexbenchError(
-            f"figure 2 follows runs on {DATASET} over their steps, and none under '{query.out}' was scored at several. "
-            f"Run some: flexbench run --datasets {DATASET} --score-every 100 ..."
+            f"figure 2 follows runs on vectors with a known dimension ({', '.join(names)}) over their steps, and no "
+            f"such run under '{query.out}' was scored at several steps. Run some: flexbench run --datasets {names[0]} "
+            "--score-every 100 ..."
         )
-    frame = quantities(scored)
+    return [_plot(name, scored, alone=len(found) == 1) for name, scored in found.items()]
+
+
+def has_known_dimension(info: DatasetInfo) -> bool:
+    """Return whether a dataset holds vectors that are drawn from a space of known dimension."""
+    return not info.are_images and info.true_dim is not None
+
+
+def _plot(dataset: str, scored: pd.DataFrame, alone: bool) -> Plot:
+    frame = quantities(scored, info_of(dataset).channels)
     caption = f"{RULE} {protocol(scored, [METRICS['gen_fd']], rule=None)}"
-    return [Plot("2", f"Prior and codes in training, {DATASET}", caption, frame, lambda: draw(frame))]
+    name = "2" if alone else f"2-{dataset}"
+    return Plot(name, f"Prior and codes in training, {dataset}", caption, frame, lambda: draw(frame))
 
 
-def followed(query: Query) -> pd.DataFrame:
-    """The scores of the runs that were scored at several steps, of one preset and number of vectors."""
-    rows = query.results[query.results.dataset == DATASET]
+def followed(rows: pd.DataFrame, query: Query) -> pd.DataFrame:
+    """Return the scores of the runs that were scored at several steps, of one preset and number of vectors."""
     rows = with_one_value(rows[rows.protocol == rows.protocol.max()], "preset", query.preset, "--preset")
     distances = with_one_image_count(rows[rows.family.isin(("gen_fd", "rec_fd", "real_fd"))], query.images)
     steps = distances[distances.family == "gen_fd"].groupby("hash").step.nunique()
@@ -69,38 +89,41 @@ def followed(query: Query) -> pd.DataFrame:
     return ordered(rows[rows.hash.isin(steps[steps > 1].index)])
 
 
-def quantities(scored: pd.DataFrame) -> pd.DataFrame:
-    """Long form, columns as in COLUMNS; the distance of real vectors is the quantity `real_fd`, of no model."""
+def quantities(scored: pd.DataFrame, numbers: int) -> pd.DataFrame:
+    """Return the quantities in long form, with the columns COLUMNS. `numbers` is how many numbers a vector has.
+
+    The distance of real vectors is the quantity `real_fd`; its row belongs to no model.
+    """
     jobs = scored.drop_duplicates("hash")
     jobs = jobs.assign(row=tables.row_labels(jobs))
     parts = []
     for _, job in jobs.iterrows():
         own = scored[(scored.hash == job.hash) & scored.family.isin(SCORED)].drop_duplicates(["family", "step"])
         found = own[["family", "step", "value"]].set_axis(["quantity", "step", "value"], axis=1)
-        part = pd.concat([logged(Path(job.folder)), found])
+        part = pd.concat([logged(Path(job.folder), numbers), found])
         parts.append(part.assign(model=job["row"], name=job.model, seed=job.seed))
     real = scored[scored.family == "real_fd"].head(1)
     parts.append(pd.DataFrame({"model": FLOOR, "quantity": "real_fd", "value": real.value}))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def logged(folder: Path) -> pd.DataFrame:
-    """What a training log holds of the quantities: quantity, step, value."""
+def logged(folder: Path, numbers: int) -> pd.DataFrame:
+    """Return the quantities in a training log: quantity, step, value. The squared error is divided by `numbers`."""
     rows = [
-        (quantity, row["step"], row[key] / unit)
+        (quantity, row["step"], row[key] / (numbers if quantity == ERROR else 1))
         for row in read_jsonl(folder / "train.jsonl")
-        for key, (quantity, unit) in LOGGED.items()
+        for key, quantity in LOGGED.items()
         if row.get(key) is not None
     ]
     return pd.DataFrame(rows, columns=["quantity", "step", "value"])
 
 
 def draw(frame: pd.DataFrame) -> Figure:
-    """Six panels, a line and a band per model in each."""
+    """Draw six panels, each with a line and a band per model."""
     figure, panels = style.panels(len(PANELS), 3, 3.4, 2.7)
     models = frame[frame.seed.notna()]
     looks = variant_looks(models)
-    floor = frame[frame.seed.isna()].value  # one number, or none where it was not scored
+    floor = frame[frame.seed.isna()].value  # one number, or none if it was not scored
     for axes, (quantity, title) in zip(panels, PANELS.items(), strict=True):
         axes.set_title(title, fontsize=8)
         _panel(axes, models[models.quantity == quantity], looks)
@@ -112,7 +135,7 @@ def draw(frame: pd.DataFrame) -> Figure:
 
 
 def variant_looks(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """A line for each label in `model`: the model's colour, and dashes that tell its settings apart."""
+    """Return the line style of each label in `model`: the model's colour, and other dashes for other settings of it."""
     looks: dict[str, dict[str, Any]] = {}
     for model, part in frame.groupby("model", sort=False):
         own = style.of_model(part["name"].iloc[0])

@@ -1,83 +1,52 @@
-"""What every method must keep, checked on a tiny dataset: the same suite for the models of the suite and for yours.
-
-`flexbench check my_model.py` runs it on a file of your own; the tests run it on every registered model.
-"""
+"""The contract of a model, checked on a tiny dataset. The tests run these checks on every model of the suite."""
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
 import json
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .core.errors import FlexbenchError, Interrupted
-from .core.seeding import seed_everything
-from .data.batches import Batches, in_order, map_rows
-from .evaluation.evaluator import generate, reconstruct
-from .jobs.config import JobConfig, TrainConfig
-from .method import Fit, Method, Train
-from .optim import Optimizers
-from .training.checkpoint import export_weights, import_weights
-from .training.loop import Callbacks, train
+from ..core.errors import Interrupted
+from ..core.seeding import seed_everything
+from ..data.batches import Batches, in_order, map_rows
+from ..evaluation.evaluator import generate, reconstruct
+from ..jobs.config import JobConfig, TrainConfig
+from ..method import Fit, Method, Train
+from ..optim import Optimizers
+from ..training.checkpoint import export_weights, import_weights
+from ..training.loop import Callbacks, train
+from .common import Images, require
 
 CPU = torch.device("cpu")
 STEPS = 6
 
 
-class Images:
-    """64 fixed 8x8 pictures with some structure: blobs at random places."""
-
-    def __init__(self, channels: int = 1):
-        rng = np.random.default_rng(0)
-        grid = np.arange(8)
-        at, size = rng.uniform(1, 6, (2, 64, 1)), rng.uniform(1, 2, (64, 1, 1))
-        y, x = (np.exp(-((grid - a) ** 2)[:, :, None] / size) for a in at)
-        blobs = y * x.transpose(0, 2, 1)
-        self.images = (255 * blobs[:, None].repeat(channels, 1)).astype(np.uint8)
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, indices: np.ndarray) -> np.ndarray:
-        return self.images[indices]
-
-
-class Violation(AssertionError):
-    """A check that did not hold; the message says what and where."""
-
-
-def require(holds: bool, message: str) -> None:
-    """Raise Violation unless a fact holds."""
-    if not holds:
-        raise Violation(message)
-
-
 def small_job(method: type[Method], channels: int = 1) -> JobConfig:
-    """A few steps of a narrow model on `Images`."""
+    """Return the job of a few steps of a narrow model on `Images`."""
     config = TrainConfig(steps=STEPS, batch_size=16, width=0.0625, lr_factor=1.0)
     data = {"name": "debug", "channels": channels, "size": 8}
     return JobConfig(method.name, "debug", data, 4, 0, config, asdict(method.Config(latent_dim=4, width=config.width)))
 
 
 def built(method: type[Method], channels: int = 1) -> Method:
-    """An untrained model with fixed weights."""
+    """Return an untrained model with fixed weights."""
     seed_everything(0)
     return small_job(method, channels).build(method)
 
 
 def trained(method: type[Method], folder: Path, callbacks: Callbacks | None = None) -> Method:
-    """A model after its whole small job."""
+    """Return a model after its whole small job."""
     return train(small_job(method), method, Images(), folder, CPU, callbacks)
 
 
 def check_describes_itself(method: type[Method], folder: Path) -> None:
-    """It has a name, and a frozen configuration of plain values that survives JSON."""
+    """The class has a name, and a frozen configuration of plain values that survives JSON."""
     config = method.Config()
     require(bool(getattr(method, "name", "")), "the class has no `name`")
     require(config.__dataclass_params__.frozen, f"{type(config).__name__} is not a frozen dataclass")
@@ -87,7 +56,10 @@ def check_describes_itself(method: type[Method], folder: Path) -> None:
 
 
 def check_shapes_and_range(method: type[Method], folder: Path) -> None:
-    """encode, decode, reconstruct and sample give finite images of the right shape in [0, 1], for 1 and 7 images."""
+    """The methods encode, decode, reconstruct and sample give finite values of the right shape and range.
+
+    They are called with 1 and with 7 images, grey and colour.
+    """
     for channels in (1, 3):
         model = built(method, channels).eval()
         for n in (1, 7):
@@ -106,7 +78,7 @@ def check_shapes_and_range(method: type[Method], folder: Path) -> None:
 
 
 def check_deterministic(method: type[Method], folder: Path) -> None:
-    """In eval mode encode and reconstruct are functions, and sample is one of its generator's seed."""
+    """In eval mode, encode and reconstruct are deterministic, and sample depends only on its generator's seed."""
     model = built(method).eval()
     x = torch.rand(5, 1, 8, 8)
     with torch.no_grad():
@@ -119,7 +91,7 @@ def check_deterministic(method: type[Method], folder: Path) -> None:
 
 
 def check_independent_of_batch(method: type[Method], folder: Path) -> None:
-    """In eval mode an image's reconstruction does not depend on its neighbours in the batch."""
+    """In eval mode, the reconstruction of an image does not depend on the other images of the batch."""
     model = built(method).eval()
     x = torch.rand(8, 1, 8, 8)
     with torch.no_grad():
@@ -128,7 +100,7 @@ def check_independent_of_batch(method: type[Method], folder: Path) -> None:
 
 
 def check_updates_what_it_owns(method: type[Method], folder: Path) -> None:
-    """In every training phase, stepped optimizers get gradients for all they own, and nothing else moves."""
+    """In every training phase, stepped optimizers get gradients for all their parameters, and no other one changes."""
     model = built(method)
     for phase in model.phases(small_job(method).budget):
         if isinstance(phase, Fit):
@@ -160,7 +132,7 @@ def _check_phase(model: Method, phase: Train) -> None:
 
 
 def check_resumes(method: type[Method], folder: Path) -> None:
-    """A run cut at the start, in the middle or at the end and resumed ends with the same weights, bit for bit."""
+    """A run that is interrupted and resumed ends with the same weights as an uninterrupted one, bit for bit."""
     whole = trained(method, _fresh(folder, "whole")).state_dict()
     total = sum(p.steps for p in built(method).phases(small_job(method).budget) if isinstance(p, Train))
     for cut in {1, total // 2, total - 1}:
@@ -174,12 +146,12 @@ def check_resumes(method: type[Method], folder: Path) -> None:
 
 
 def check_saves_everything(method: type[Method], folder: Path) -> None:
-    """The safetensors file alone, in a freshly built model, samples and reconstructs the same images."""
+    """A new model with the weights of the safetensors file samples and reconstructs the same images."""
     model = trained(method, _fresh(folder, "saved"))
     export_weights(model, folder / "model.safetensors")
     seed_everything(123)
     again = import_weights(small_job(method).build(method), folder / "model.safetensors")
-    x = Images().images[:9]
+    x = Images().images(0, 9)
     require(np.array_equal(generate(model, 9, 5), generate(again, 9, 5)), "a reloaded model samples other images")
     require(np.array_equal(reconstruct(model, x), reconstruct(again, x)), "a reloaded model reconstructs other images")
 
@@ -193,20 +165,6 @@ CHECKS: list[Callable[[type[Method], Path], None]] = [
     check_resumes,
     check_saves_everything,
 ]
-
-
-def run_checks(method: type[Method]) -> Iterator[tuple[str, str | None]]:
-    """Every check with what is wrong, or None where it holds."""
-    for check in CHECKS:
-        with tempfile.TemporaryDirectory() as folder:
-            try:
-                check(method, Path(folder))
-                problem = None
-            except (Violation, FlexbenchError) as error:
-                problem = str(error)
-            except Exception as error:  # a broken model may raise anything
-                problem = f"{type(error).__name__}: {error}"
-        yield check.__name__.removeprefix("check_").replace("_", " "), problem
 
 
 def _fresh(folder: Path, name: str) -> Path:
