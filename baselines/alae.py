@@ -1,21 +1,23 @@
 """ALAE: S. Pidhorskyi, D. A. Adjeroh, G. Doretto, "Adversarial Latent Autoencoders", CVPR 2020.
 https://arxiv.org/abs/2004.04467
 
-A GAN in two halves each: noise -> F -> w -> G -> image, image -> E -> w -> D -> score. It is adversarial in the space
-of images and an auto-encoder of w, never of pixels. S(t) = log(1 + e^t), z ~ N(0, I).
+A GAN whose generator and discriminator consist of two networks each: noise -> F -> w -> G -> image and
+image -> E -> w -> D -> score. It is adversarial in image space and an auto-encoder of the latent w, never of pixels.
+S(t) = log(1 + e^t), z ~ N(0, I).
 
     I    E, D   mean S(D(E(G(F(z))))) + mean S(-D(E(x))) + (gamma/2) mean ||grad_x D(E(x))||^2
     II   F, G   mean S(-D(E(G(F(z)))))
     III  E, G   mean (w - E(G(w)))^2,   w = F(z), detached
 
-Each network has one Adam, shared by the steps that move it. This is the compact variant: E is the suite's encoder with
-leaky ReLU and no batch norm, for it is half of the discriminator; G is its decoder with leaky ReLU and a linear output
-in [-1, 1]; F and D are leaky ReLU nets of m units a layer. Evaluation uses an average of all weights, with the decay
-that the authors' rule gives at 128 images a batch.
+Each network has one Adam, which all steps that move the network share. This is the compact variant. E is the shared
+encoder with leaky ReLU and without batch norm, because it is part of the discriminator. G is the shared decoder with
+leaky ReLU and a linear output in [-1, 1]. F and D are leaky ReLU networks of m units a layer. Evaluation uses an EMA of
+all weights, with the decay that the authors' rule gives for batches of 128 images.
 
-Deviations: no growing, styles or truncation; plain layers where the authors' code rescales the weights, so the rate is
-lower than its 1.5e-3 and F's is not a tenth of it. In that code step III also moves F, against the article; here not.
-The decoder's batch norm sees generated images (step II) and reconstructions, those only to be logged, once per step.
+Deviations: there is no growing, no styles and no truncation. The layers are plain, where the authors' code rescales the
+weights; so the learning rate is lower than its 1.5e-3, and the rate of F is not a tenth of it. In that code step III
+also moves F, unlike in the article; here it does not. The decoder's batch-norm averages include generated images
+(step II) and reconstructions, once each per step. Reconstructions are computed only for the logs.
 """
 
 from __future__ import annotations
@@ -45,17 +47,17 @@ from benchmark.optim import Optimizers, OptimizerSpec, adam
 
 @dataclass(frozen=True)
 class ALAEConfig(MethodConfig):
-    gamma: float = 10.0  # weight of the gradient penalty on real images
-    mapping_layers: int = 4  # dense layers of F
-    lr: float = 2e-4  # of all four networks
+    gamma: float = 10.0  # weight of the R1 gradient penalty on real images
+    mapping_layers: int = 4  # number of dense layers of F
+    lr: float = 2e-4  # learning rate of all four networks
 
     def __post_init__(self) -> None:
         self.require(0, "gamma", "lr")
         self.require(1, "mapping_layers")
 
 
-class ALAE(Method):
-    """Adversarial in image space, auto-encoder of the learned latent w."""
+class ALAE(Method[ALAEConfig]):
+    """Adversarial model in image space that is also an auto-encoder of its learned latent w."""
 
     name = "alae"
     title = "ALAE"
@@ -89,7 +91,7 @@ class ALAE(Method):
         return self.mapping(noise(n, self.config.latent_dim, self.device, generator)).float()
 
     def score(self, y: Tensor) -> Tensor:
-        """D(E(y)) of images in [-1, 1], [B, 1]."""
+        """Return D(E(y)) for images y in [-1, 1], [B, 1]."""
         return self.discriminator(self.encoder(y)).float()
 
     def optimizers(self) -> dict[str, OptimizerSpec]:
@@ -102,7 +104,7 @@ class ALAE(Method):
         return logs | self.generator_step(len(x), opt) | self.latent_step(len(x), opt)
 
     def discriminator_step(self, x: Tensor, opt: Optimizers) -> dict[str, Tensor]:
-        """Step I: E and D tell real images from generated ones, with a gradient penalty on the real."""
+        """Do step I: E and D separate real from generated images, with a gradient penalty on real images."""
         with torch.no_grad(), frozen_statistics(self.decoder):
             fake = self.decoder(self.prior(len(x)))
         real = (2 * x - 1).requires_grad_(True)
@@ -113,41 +115,41 @@ class ALAE(Method):
         r1 = gradient.float().square().flatten(1).sum(1).mean()
         opt.minimise(("E", "D"), disc_loss + self.config.gamma / 2 * r1)
         with torch.no_grad():
-            error = squared_error(x, self.decode(w))  # nothing trains on it
-        return {"discriminator": disc_loss, "r1": r1, "reconstruction": error}
+            reconstruction = squared_error(x, self.decode(w))  # for the logs only
+        return {"disc_loss": disc_loss, "r1": r1, "reconstruction": reconstruction}
 
     def generator_step(self, n: int, opt: Optimizers) -> dict[str, Tensor]:
-        """Step II: F and G make n images that pass for real."""
+        """Do step II: F and G generate n images that D takes for real."""
         w = self.prior(n)
         adv_loss = softplus(-self.score(self.decoder(w))).mean()
         opt.minimise(("F", "G"), adv_loss)
         return {"adv_loss": adv_loss, "std_w": rms_deviation(w)}
 
     def latent_step(self, n: int, opt: Optimizers) -> dict[str, Tensor]:
-        """Step III: E and G reconstruct n latents."""
+        """Do step III: E and G reconstruct n latents."""
         with torch.no_grad():
             w = self.prior(n)
         with frozen_statistics(self.decoder):
-            error = mse_loss(self.encoder(self.decoder(w)).float(), w)
-        opt.minimise(("E", "G"), error)
-        return {"latent": error}
+            latent_loss = mse_loss(self.encoder(self.decoder(w)).float(), w)
+        opt.minimise(("E", "G"), latent_loss)
+        return {"latent_loss": latent_loss}
 
     def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
-        """Spread of w = F(z), and how much of it is lost on the way through G and E (0: nothing; 1: all)."""
+        """Return the spread of w = F(z), and the ratio of its variance that G and E lose (0: none; 1: all)."""
         w = self.prior(len(x))
-        error = mse_loss(self.encode(self.decode(w)), w)
-        return {"std_w": rms_deviation(w), "latent_loss_share": error / w.var(0, correction=0).mean()}
+        latent_loss = mse_loss(self.encode(self.decode(w)), w)
+        return {"std_w": rms_deviation(w), "latent_loss_ratio": latent_loss / w.var(0, correction=0).mean()}
 
 
 @torch.no_grad()
 def rms_deviation(w: Tensor) -> Tensor:
-    """Root of the mean variance per dimension of latents [B, m]: zero when F has shrunk to a point. Scalar."""
+    """Return the root of the mean variance per dimension of latents [B, m]. Zero if F has collapsed. Scalar."""
     return w.var(0, correction=0).mean().sqrt()
 
 
 def build_dense(*sizes: int) -> nn.Sequential:
-    """[B, sizes[0]] -> [B, sizes[-1]]: dense layers with leaky ReLU between them."""
-    parts: list[nn.Module] = []
+    """Return dense layers with leaky ReLU between them, [B, sizes[0]] -> [B, sizes[-1]]."""
+    layers: list[nn.Module] = []
     for inputs, outputs in pairwise(sizes):
-        parts += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
-    return initialise(nn.Sequential(*parts[:-1]), glorot_normal_)
+        layers += [nn.Linear(inputs, outputs), nn.LeakyReLU(0.2)]
+    return initialise(nn.Sequential(*layers[:-1]), glorot_normal_)

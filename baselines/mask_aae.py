@@ -8,16 +8,17 @@ A learned mask a = 1 - exp(-w), w >= 0, multiplies codes and prior noise alike: 
     L_Enc    = - mean C(z_a)
     L_Mask   = 1000 R + (1 + W)^2 + rho sum_j a_j (1 - a_j),   W = mean C(n_a) - mean C(z_a)
 
-R is the cross-entropy ema_modules over pixels, as in the authors' code: its weights are tuned to that scale. The second
-term of L_AE keeps masked dimensions still; it acts on the codes before the mask. In L_Mask the reconstruction asks
-for dimensions, and the growing rho pushes every a_j to 0 or 1. The critic takes the prior for real, unlike FlexAE's.
+R is the cross-entropy averaged over pixels, as in the authors' code, whose weights are tuned to this scale. The second
+term of L_AE penalises the variance of masked dimensions; it acts on the codes before the mask. In L_Mask the
+reconstruction term keeps dimensions active, and the growing rho drives every a_j to 0 or 1. The critic treats the prior
+as real, unlike the critic of FlexAE.
 
 Deviations: the schedules count in intervals I of a hundredth of the budget (the code's I is 75 to 10,000 of 500,000
-steps): rho doubles every 4 I up to 2048, the rates of auto-encoder and mask fall to a fifth at 5 I. Adam (0, 0.9)
-stands for TensorFlow's RMSProp of decay 0.9: the same scaling, without its slow start from an average of one. The
-decoder's batch norm sees masked reconstructions and masked noise once each per step. Adam moves w by about its rate per
-step, and w starts in U(0, 5): in fewer than 26,000 steps the mask could not close, so there its rate is raised in
-proportion, at most 20 times.
+steps). rho doubles every 4 I up to 2048; the learning rates of auto-encoder and mask fall to a fifth at 5 I. Adam with
+betas (0, 0.9) replaces TensorFlow's RMSProp of decay 0.9. It has the same scaling, but not the slow start from an
+average of one. The decoder's batch-norm averages include masked reconstructions and masked noise, once each per step.
+Adam moves w by about its rate per step, and w starts in U(0, 5). In fewer than 26,000 steps the mask could not close,
+so its rate is then raised in proportion, at most 20 times.
 """
 
 from __future__ import annotations
@@ -35,20 +36,20 @@ from benchmark.method import Budget, DataSpec, Fit, Method, MethodConfig, Train
 from benchmark.networks import build_mlp, frozen_statistics, noise
 from benchmark.optim import Optimizers, OptimizerSpec, adam
 
-ACTIVE = 0.1  # a dimension counts as active from this mask value on
+ACTIVE = 0.1  # mask value from which a dimension counts as active
 
 
 @dataclass(frozen=True)
 class MaskAAEConfig(MethodConfig):
-    rec_weight: float = 1000.0  # weight of R in the mask's loss: the higher, the more dimensions survive
+    rec_weight: float = 1000.0  # weight of R in the mask's loss; higher values keep more dimensions active
     variance_weight: float = 100.0  # weight of the variance of masked dimensions in the auto-encoder's loss
     max_polarity: float = 2048.0  # cap of rho, which starts at 2 / m
     n_critic: int = 5  # critic steps per outer step
     penalty: float = 10.0  # weight of the gradient penalty
-    lr_ae: float = 5e-4  # encoder and decoder; a fifth of it after a twentieth of the steps
-    lr_critic: float = 1e-4  # latent critic
-    lr_enc: float = 1e-4  # the encoder's move toward the prior
-    lr_mask: float = 5e-4  # mask; a fifth of it after a twentieth of the steps; more in less than 26,000 steps
+    lr_ae: float = 5e-4  # learning rate of encoder and decoder; falls to a fifth after a twentieth of the steps
+    lr_critic: float = 1e-4  # learning rate of the latent critic
+    lr_enc: float = 1e-4  # learning rate of the encoder's adversarial loss
+    lr_mask: float = 5e-4  # learning rate of the mask; falls as lr_ae does; raised in fewer than 26,000 steps
 
     def __post_init__(self) -> None:
         self.require(0, "rec_weight", "variance_weight", "max_polarity", "penalty")
@@ -64,14 +65,14 @@ class Mask(nn.Module):
         self.w = nn.Parameter(5 * torch.rand(dim))
 
     def values(self) -> Tensor:
-        """a, [m]."""
+        """Return a, [m]."""
         return -torch.expm1(-self.w)
 
     def forward(self, z: Tensor) -> Tensor:
         return z * self.values()
 
 
-class MaskAAE(Method):
+class MaskAAE(Method[MaskAAEConfig]):
     """Wasserstein adversarial auto-encoder that learns which latent dimensions it needs."""
 
     name = "mask-aae"
@@ -82,6 +83,8 @@ class MaskAAE(Method):
     images_only = "its reconstruction error is a cross-entropy of pixels in [0, 1]"
     tuning_grid = {"rec_weight": (100.0, 1000.0, 10000.0)}
     Config = MaskAAEConfig
+
+    decoder: nn.Sequential
 
     def __init__(self, data: DataSpec, config: MaskAAEConfig):
         super().__init__(data, config)
@@ -109,9 +112,9 @@ class MaskAAE(Method):
     def update(
         self, batches: Iterator[Tensor], opt: Optimizers, step: int, steps: int = 130_000
     ) -> Mapping[str, Tensor]:
-        """One outer step, number `step` of `steps`; every part of it draws fresh images."""
+        """Do outer step number `step` of `steps`. Every part of it uses fresh images."""
         opt.scale_lr("ae", rate_factor(step, steps))
-        opt.scale_lr("mask", rate_factor(step, steps) * mask_haste(steps))
+        opt.scale_lr("mask", rate_factor(step, steps) * mask_rate_boost(steps))
         rho = min(polarity(step, steps, self.config.latent_dim), self.config.max_polarity)
 
         logs = self.autoencoder_step(next(batches), opt)
@@ -123,70 +126,71 @@ class MaskAAE(Method):
         return logs | self.mask_step(next(batches), n, rho, opt)
 
     def autoencoder_step(self, x: Tensor, opt: Optimizers) -> dict[str, Tensor]:
-        """L_AE: encoder and decoder."""
+        """Minimise L_AE over encoder and decoder."""
         z = self.encoder(x).float()  # [B, m], before the mask
-        cross_entropy, error = self.compare(x, self.mask(z))
+        cross_entropy, reconstruction = self.reconstruction_errors(x, self.mask(z))
         variance = (z.var(0, correction=0) * torch.exp(-10 * self.mask.values().square())).mean()
         opt.minimise("ae", cross_entropy + self.config.variance_weight * variance)
-        return {"reconstruction": error, "cross_entropy": cross_entropy, "masked_variance": variance}
+        return {"reconstruction": reconstruction, "cross_entropy": cross_entropy, "masked_variance": variance}
 
     def critic_step(self, x: Tensor, n: Tensor, opt: Optimizers) -> dict[str, Tensor]:
-        """L_Critic, on images x [B, C, S, S] and noise n [B, m]. Logs the distance in RMS codes too."""
+        """Minimise L_Critic, given images x [B, C, S, S] and noise n [B, m]."""
         with torch.no_grad():
             z_a, n_a = self.encode(x), self.mask(n)
-        loss, distance = wasserstein_critic_loss(self.critic, n_a, z_a, self.config.penalty)
-        opt.minimise("critic", loss)
+        critic_loss, distance = wasserstein_critic_loss(self.critic, n_a, z_a, self.config.penalty)
+        opt.minimise("critic", critic_loss)
         scale = rms(z_a)
-        return {"critic": loss, "distance": distance, "distance_per_rms": distance / scale, "rms_code": scale}
+        return {"critic_loss": critic_loss, "distance": distance, "distance_per_rms": distance / scale,
+                "rms_code": scale}  # fmt: skip
 
     def encoder_step(self, x: Tensor, opt: Optimizers) -> dict[str, Tensor]:
-        """L_Enc: the encoder. Like all steps but the last, it leaves the mask alone."""
-        loss = -self.critic(self.encode(x)).float().mean()
-        opt.minimise("encoder", loss)
-        return {"encoder": loss}
+        """Minimise L_Enc over the encoder. Only `mask_step` moves the mask."""
+        adv_loss = -self.critic(self.encode(x)).float().mean()
+        opt.minimise("encoder", adv_loss)
+        return {"adv_loss": adv_loss}
 
     def mask_step(self, x: Tensor, n: Tensor, rho: float, opt: Optimizers) -> dict[str, Tensor]:
-        """L_Mask: w only, kept at or above zero."""
+        """Minimise L_Mask over w, which is kept at or above zero."""
         with torch.no_grad():
             z = self.encoder(x)
             self.decode(self.mask(n))  # for the batch-norm averages
         z_a, n_a, a = self.mask(z), self.mask(n), self.mask.values()
         with frozen_statistics(self.decoder):
-            cross_entropy, _ = self.compare(x, z_a)
+            cross_entropy, _ = self.reconstruction_errors(x, z_a)
         distance = self.critic(n_a).float().mean() - self.critic(z_a).float().mean()
-        soft = (a * (1 - a)).sum()
-        loss = self.config.rec_weight * cross_entropy + (1 + distance).square() + rho * soft
-        opt.minimise("mask", loss)
+        softness = (a * (1 - a)).sum()
+        mask_loss = self.config.rec_weight * cross_entropy + (1 + distance).square() + rho * softness
+        opt.minimise("mask", mask_loss)
         with torch.no_grad():
             self.mask.w.clamp_(min=0)
-        return {"mask": loss, **self.mask_figures()}
+        return {"mask_loss": mask_loss, **self.mask_statistics()}
 
-    def compare(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean cross-entropy of images x and the decoded z [B, m], and their squared error (no gradient). Scalars."""
+    def reconstruction_errors(self, x: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean cross-entropy of images x and decoded z [B, m], and their squared error (no gradient)."""
         logits = self.decoder[:-1](z).float()  # without the sigmoid
         return binary_cross_entropy_with_logits(logits, x), squared_error(x, logits.detach().sigmoid())
 
     @torch.no_grad()
-    def mask_figures(self) -> dict[str, Tensor]:
-        """How many dimensions are on, and how undecided the mask is: sum_j a_j (1 - a_j)."""
+    def mask_statistics(self) -> dict[str, Tensor]:
+        """Return the number of active dimensions, and the softness sum_j a_j (1 - a_j), 0 for a binary mask."""
         a = self.mask.values()
         return {"active_dims_mask": (a >= ACTIVE).sum(), "soft_mask": (a * (1 - a)).sum()}
 
     def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
-        """How many dimensions are on, and how undecided the mask is."""
-        return self.mask_figures()
+        """Return the number of active dimensions, and the softness of the mask."""
+        return self.mask_statistics()
 
 
 def rate_factor(step: int, steps: int) -> float:
-    """Factor on the rates of auto-encoder and mask: 1, and a fifth from 5 I = a twentieth of the budget on."""
+    """Return the factor on the rates of auto-encoder and mask: 1, and 0.2 after a twentieth of the budget."""
     return 1.0 if 20 * step < steps else 0.2
 
 
-def mask_haste(steps: int) -> float:
-    """Factor on the mask's rate that lets it travel in a short budget as far as in 26,000 steps."""
+def mask_rate_boost(steps: int) -> float:
+    """Return the factor on the mask's rate with which w moves as far in a short budget as in 26,000 steps."""
     return min(20.0, max(1.0, 26_000 / steps))
 
 
 def polarity(step: int, steps: int, dim: int) -> float:
-    """rho before its cap: 2 / m, doubled every 4 I = a twenty-fifth of the budget."""
+    """Return rho before its cap: 2 / m, doubled every twenty-fifth of the budget."""
     return 2 / dim * 2.0 ** (25 * step // steps)

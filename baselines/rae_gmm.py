@@ -3,12 +3,13 @@ Autoencoders", ICLR 2020. https://arxiv.org/abs/1903.12436
 
     L = mean ||x - Dec(E(x))||^2 + beta mean ||z||^2 + lambda sum ||W||^2,   z = E(x),   W: kernels of the decoder
 
-The RAE with L2 regularisation: in place of a VAE's noise, one penalty keeps the codes small and one keeps the decoder
-smooth, for else it would undo the first by scaling up. Sampling is from a mixture fitted to the codes afterwards, as in
-ae_gmm.py, where lambda, the fit and the deviations are described.
+This is the RAE with L2 regularisation. Two regularisers replace the noise of a VAE. One keeps the codes small. The
+other keeps the decoder smooth; without it, the decoder would undo the first one by scaling up its weights. Samples come
+from a mixture that is fitted to the codes after training. See ae_gmm.py for lambda, the fit and the deviations.
 
-The authors' code averages the error over D pixels and ||z||^2 over m dimensions. On the squared error its beta of 1e-4
-(MNIST, CelebA) or 1e-3 (CIFAR-10) is D / m times that, for its own m of 16, 64 and 128; `beta_scale` multiplies it.
+The authors' code averages the error over D pixels and ||z||^2 over m dimensions. For the squared error its beta of 1e-4
+(MNIST, CelebA) or 1e-3 (CIFAR-10) is multiplied by D / m, for its own m of 16, 64 and 128. `beta_scale` multiplies it
+again.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from .ae_gmm import AEGMM, AEGMMConfig
 
 @dataclass(frozen=True)
 class RAEGMMConfig(AEGMMConfig):
-    beta_scale: float = 1.0  # factor on the published weight beta of the codes; 0: AE+GMM
+    beta_scale: float = 1.0  # factor on the published weight beta of the codes; 0 gives AE+GMM
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -38,10 +39,14 @@ class RAEGMM(AEGMM):
     title = "RAE+GMM"
     tuning_grid = {"beta_scale": (1.0, 10.0, 100.0)}
     Config = RAEGMMConfig
+    config: RAEGMMConfig
 
     def __init__(self, data: DataSpec, config: RAEGMMConfig):
         super().__init__(data, config)
-        self.beta = config.beta_scale * weight_for(data, 1024 * 1e-4 / 16, 3072 * 1e-3 / 128, 12288 * 1e-4 / 64)
+        published = weight_for(
+            data, grey=1024 * 1e-4 / 16, small_colour=3072 * 1e-3 / 128, large_colour=12288 * 1e-4 / 64
+        )
+        self.beta = config.beta_scale * published
 
-    def penalties(self, z: Tensor) -> dict[str, Tensor]:
-        return {"code_penalty": self.beta * z.float().square().sum(1).mean(), **super().penalties(z)}
+    def regularisers(self, z: Tensor) -> dict[str, Tensor]:
+        return {"code_regulariser": self.beta * z.float().square().sum(1).mean(), **super().regularisers(z)}

@@ -5,16 +5,17 @@
     sampling: u ~ N(0, I),   z = z^(u) + g_z eps,   x = Dec(z)
 
 A VAE that learns the standard deviation g_x of its decoder drives it toward 0 and fits the manifold of the data, but
-its codes are then not distributed as N(0, I). A second small VAE, trained on the frozen codes of all training images,
-learns how they are. Its latent u has the size of z, and both its networks join their input to the last hidden layer.
+the distribution of its codes is then not N(0, I). A second, small VAE learns this distribution. It is trained on the
+frozen posteriors of all training images. Its latent u has the size of z, and both its networks concatenate their input
+with the last hidden layer.
 
-Deviations from the authors' code: log g_x and log g_z have an Adam of their own at rate 1e-2. At the code's 1e-4 they
-move by at most 1e-4 a step, so that g = 0.05 is 30,000 steps away; at 1e-2 they follow their optimum, where g^2 is the
-mean squared error, after some hundred steps of a run of any length (lr_gamma=1e-4 is the code's). They stay above e^-6.
-Networks have the suite's rate, 2e-4 without decay, where the code has 1e-4, halved at times. The second stage has as
-many steps as the first, where the code has twice the epochs. Its standard deviations are 1e-6 + softplus(raw) as in the
-first, where the code has exp, which overflows at large rates. Images are reconstructed from the mean of q(z|x), where
-the code draws z.
+Deviations from the authors' code: log g_x and log g_z have their own Adam with rate 1e-2. At the code's rate of 1e-4
+they move by at most 1e-4 a step, so that g = 0.05 is 30,000 steps away. At 1e-2 they follow their optimum, where g^2 is
+the mean squared error, after some hundred steps in a run of any length (lr_gamma=1e-4 gives the code's rate). Both
+logarithms are kept above -6. The networks have the rate of the suite, 2e-4 without decay; the code has 1e-4 and halves
+it at times. The second stage has as many steps as the first; the code has twice the epochs. The second stage computes
+standard deviations as 1e-6 + softplus(raw), like the first; the code uses exp, which overflows at large learning rates.
+Images are reconstructed from the mean of q(z|x); the code samples z.
 """
 
 from __future__ import annotations
@@ -27,28 +28,28 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.losses import gaussian_kl, squared_error
-from benchmark.method import Budget, DataSpec, MethodConfig, Train
+from benchmark.method import Budget, DataSpec, Fit, MethodConfig, Train
 from benchmark.networks import build_mlp, glorot_normal_, initialise, noise, scaled
 from benchmark.optim import Optimizers, OptimizerSpec, adam
 
-from .vae import VAE
+from .vae import GaussianAutoencoder
 
 LOG_GAMMA_MIN = -6.0
 
 
 @dataclass(frozen=True)
 class TwoStageVAEConfig(MethodConfig):
-    second_share: float = 1.0  # steps of the second stage, as a share of the budget; they are cheap
-    lr: float = 2e-4  # of the networks of both stages
-    lr_gamma: float = 1e-2  # of the two learned standard deviations
+    second_share: float = 1.0  # steps of the second stage, as a ratio of the budget; they are cheap
+    lr: float = 2e-4  # learning rate of the networks of both stages
+    lr_gamma: float = 1e-2  # learning rate of the two standard deviations
 
     def __post_init__(self) -> None:
         self.require(0, "second_share", above=True)
         self.require(0, "lr", "lr_gamma")
 
 
-class TwoStageVAE(VAE):
-    """VAE with a learned decoder variance, and a second VAE that learns to draw its codes."""
+class TwoStageVAE(GaussianAutoencoder[TwoStageVAEConfig]):
+    """VAE with a learned decoder variance, and a second VAE that learns the distribution of its codes."""
 
     name = "2s-vae"
     title = "2S-VAE"
@@ -67,18 +68,20 @@ class TwoStageVAE(VAE):
         u, eps = noise(n, 2 * self.config.latent_dim, self.device, generator).chunk(2, dim=1)  # [n, m] each
         return self.second.decode(u) + self.second.scale.gamma * eps
 
-    def phases(self, budget: Budget) -> list[Train]:
+    def phases(self, budget: Budget) -> list[Train | Fit]:
         steps = max(1, round(self.config.second_share * budget.steps))
         return [
             Train("vae", budget.steps, self.optimizers, self.update),
-            Train("second-stage", steps, self.second_optimizers, self.second_update, inputs=self.posteriors),
+            Train("second-stage", steps, self.second_optimizers, self.second_update, inputs=self.posterior_parameters),
         ]
 
     def optimizers(self) -> dict[str, OptimizerSpec]:
+        """Return the optimizers of the first stage."""
         c = self.config
         return {"vae": adam(self.encoder, self.decoder, lr=c.lr), "gamma_x": adam(self.scale, lr=c.lr_gamma)}
 
     def second_optimizers(self) -> dict[str, OptimizerSpec]:
+        """Return the optimizers of the second stage."""
         c, second = self.config, self.second
         return {
             "second": adam(second.encoder, second.decoder, lr=c.lr),
@@ -92,25 +95,29 @@ class TwoStageVAE(VAE):
         return losses
 
     def loss(self, x: Tensor) -> dict[str, Tensor]:
-        total, error, kl = negative_elbo(x, self.posterior, self.decode, self.scale)
-        return {"total": total, "reconstruction": error, "kl": kl, "gamma_x": self.scale.gamma}
+        total, reconstruction, kl = negative_elbo(x, self.posterior, self.decode, self.scale)
+        return {"total": total, "reconstruction": reconstruction, "kl": kl, "gamma_x": self.scale.gamma}
 
-    def posteriors(self, x: Tensor) -> Tensor:
-        """What the second stage trains on: mean and standard deviation of q(z|x), [B, 2 m]."""
+    def posterior_parameters(self, x: Tensor) -> Tensor:
+        """Return the training data of the second stage: mean and standard deviation of q(z|x), [B, 2 m]."""
         return torch.cat(self.posterior(x), dim=1)
 
     def second_update(self, batches: Iterator[Tensor], opt: Optimizers, step: int) -> Mapping[str, Tensor]:
-        """One step of the second stage, on a fresh draw of z: means alone would leave idle dimensions at a point."""
+        """Do one step of the second stage on fresh posterior samples z.
+
+        Training on the means alone would collapse unused dimensions to a point.
+        """
         second = self.second
         mean, std = next(batches).chunk(2, dim=1)
         z = mean + std * torch.randn_like(std)  # [B, m]
-        total, error, kl = negative_elbo(z, second.posterior, second.decode, second.scale)
+        total, reconstruction, kl = negative_elbo(z, second.posterior, second.decode, second.scale)
         opt.minimise(("second", "gamma_z"), total)
         second.scale.keep_above_minimum()
-        return {"second_total": total, "second_reconstruction": error, "second_kl": kl, "gamma_z": second.scale.gamma}
+        return {"second_total": total, "second_reconstruction": reconstruction, "second_kl": kl,
+                "gamma_z": second.scale.gamma}  # fmt: skip
 
     def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
-        """Learned standard deviations, and KL and active dimensions of both stages."""
+        """Return the learned standard deviations, and KL and active dimensions of both stages."""
         mean, std = self.posterior(x)
         kl = gaussian_kl(*self.second.posterior(mean + std * torch.randn_like(std))).mean(0)  # [m]
         return {
@@ -123,34 +130,34 @@ def negative_elbo(
     x: Tensor, posterior: Callable[[Tensor], tuple[Tensor, Tensor]], decode: Callable[[Tensor], Tensor],
     scale: LearnedScale,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """L of either stage for x [B, ...], its squared error and its KL term. Three scalars; L may well be negative."""
+    """Return L of either stage for x [B, ...], its squared error and its KL. Three scalars; L may be negative."""
     mean, std = posterior(x)
-    error = squared_error(x, decode(mean + std * torch.randn_like(std)))
+    reconstruction = squared_error(x, decode(mean + std * torch.randn_like(std)))
     kl = gaussian_kl(mean, std).sum(1).mean()
     log_normaliser = x[0].numel() * (scale.log_gamma + 0.5 * math.log(2 * math.pi))
-    return error / (2 * scale.gamma**2) + log_normaliser + kl, error, kl
+    return reconstruction / (2 * scale.gamma**2) + log_normaliser + kl, reconstruction, kl
 
 
 class LearnedScale(nn.Module):
-    """The standard deviation gamma of a Gaussian decoder, one for all values, learned through its logarithm."""
+    """The standard deviation gamma of a Gaussian decoder, one for all values. Its logarithm is the parameter."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.log_gamma = nn.Parameter(torch.zeros(()))
 
     @property
     def gamma(self) -> Tensor:
-        """Scalar, positive."""
+        """The standard deviation, a positive scalar."""
         return self.log_gamma.exp()
 
     @torch.no_grad()
     def keep_above_minimum(self) -> None:
-        """After a step; unlike a clamp in the loss, this leaves a gradient that can raise gamma again."""
+        """Clamp log gamma after a step. A clamp in the loss would leave no gradient that could raise gamma again."""
         self.log_gamma.clamp_(min=LOG_GAMMA_MIN)
 
 
 class SecondStage(nn.Module):
-    """The VAE on codes z [B, m], with latent u [B, m]."""
+    """The VAE of codes z [B, m], with latent u [B, m]."""
 
     def __init__(self, dim: int, width: float):
         super().__init__()
@@ -159,22 +166,22 @@ class SecondStage(nn.Module):
         self.scale = LearnedScale()
 
     def posterior(self, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of q(u|z), each [B, m]."""
+        """Return mean and standard deviation of q(u|z), each [B, m]."""
         mean, raw = self.encoder(z).float().chunk(2, dim=1)
         return mean, 1e-6 + nn.functional.softplus(raw)
 
     def decode(self, u: Tensor) -> Tensor:
-        """z^(u), the mean of p(z|u), [B, m]."""
+        """Return z^(u), the mean of p(z|u), [B, m]."""
         return self.decoder(u).float()
 
 
 class SkipMLP(nn.Module):
-    """Three dense ReLU layers, and a linear one that sees the last of them together with the input."""
+    """Three dense ReLU layers, and a linear layer on the concatenation of the last one and the input."""
 
     def __init__(self, inputs: int, outputs: int, width: float):
         super().__init__()
         hidden = scaled(1024, width)
-        self.hidden = build_mlp(inputs, hidden, width, layers=2)  # its linear layer is the third hidden one
+        self.hidden = build_mlp(inputs, hidden, width, layers=2)  # its linear layer is the third hidden layer
         self.out = initialise(nn.Sequential(nn.Linear(hidden + inputs, outputs)), glorot_normal_)
 
     def forward(self, z: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
     L = mean_b [ ||x - Dec(z)||^2 / (2 s_x^2) + beta KL(N(mu, s^2) || N(0, I)) ],   z = mu + s eps
 
-Choices the paper leaves open: the decoder variance s_x^2 is fixed at 1/2, so that L is squared error plus KL;
-s = 1e-6 + softplus(raw) as in the code of Dai & Wipf (ICLR 2019); images are reconstructed from the mean mu.
+The paper leaves three choices open. Here the decoder variance s_x^2 is fixed at 1/2, so L is the squared error plus the
+KL. The posterior's standard deviation is s = 1e-6 + softplus(raw), as in the code of Dai & Wipf (ICLR 2019). Images are
+reconstructed from the posterior mean mu.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.losses import gaussian_kl, squared_error
-from benchmark.method import Method, MethodConfig
+from benchmark.method import ConfigT, Method, MethodConfig
 from benchmark.networks import build_decoder, build_encoder
 
 
@@ -28,16 +29,8 @@ class VAEConfig(MethodConfig):
         self.require(0, "decoder_variance", above=True)
 
 
-class VAE(Method):
-    """Gaussian posterior, standard normal prior, Gaussian decoder of fixed variance; maximises the ELBO (Eq. 10)."""
-
-    name = "vae"
-    title = "VAE"
-    paper = "Kingma & Welling, ICLR 2014"
-    year = 2014
-    url = "https://arxiv.org/abs/1312.6114"
-    tuning_grid = {"decoder_variance": (0.5, 0.1, 0.02)}
-    Config = VAEConfig
+class GaussianAutoencoder(Method[ConfigT]):
+    """Auto-encoder with a Gaussian posterior of diagonal covariance. Subclasses define the loss."""
 
     def build_autoencoder(self) -> tuple[nn.Module, nn.Module]:
         c, d = self.config, self.data
@@ -45,7 +38,7 @@ class VAE(Method):
         return encoder, build_decoder(d.channels, d.size, c.latent_dim, c.width)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of q(z|x), each [B, m]."""
+        """Return mean and standard deviation of q(z|x), each [B, m]."""
         mean, raw = self.encoder(x).float().chunk(2, dim=1)
         return mean, 1e-6 + nn.functional.softplus(raw)
 
@@ -56,15 +49,27 @@ class VAE(Method):
         mean, std = self.posterior(x)
         return mean + std * torch.randn_like(std)
 
+    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the KL of the posterior from N(0, I), and the number of dimensions with more than 0.01 nats of it."""
+        kl = gaussian_kl(*self.posterior(x)).mean(0)  # [m]
+        return {"kl": kl.sum(), "active_dims_kl": (kl > 0.01).sum()}
+
+
+class VAE(GaussianAutoencoder[VAEConfig]):
+    """Gaussian posterior, standard normal prior, Gaussian decoder of fixed variance; maximises the ELBO (Eq. 10)."""
+
+    name = "vae"
+    title = "VAE"
+    paper = "Kingma & Welling, ICLR 2014"
+    year = 2014
+    url = "https://arxiv.org/abs/1312.6114"
+    tuning_grid = {"decoder_variance": (0.5, 0.1, 0.02)}
+    Config = VAEConfig
+
     def loss(self, x: Tensor) -> dict[str, Tensor]:
         mean, std = self.posterior(x)
         z = mean + std * torch.randn_like(std)  # [B, m]
-        error = squared_error(x, self.decode(z))
+        reconstruction = squared_error(x, self.decode(z))
         kl = gaussian_kl(mean, std).sum(1).mean()
-        total = error / (2 * self.config.decoder_variance) + self.config.beta * kl
-        return {"total": total, "reconstruction": error, "kl": kl}
-
-    def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
-        """KL of the posterior from N(0, I), and how many dimensions carry more than 0.01 nats of it."""
-        kl = gaussian_kl(*self.posterior(x)).mean(0)  # [m]
-        return {"kl": kl.sum(), "active_dims_kl": (kl > 0.01).sum()}
+        total = reconstruction / (2 * self.config.decoder_variance) + self.config.beta * kl
+        return {"total": total, "reconstruction": reconstruction, "kl": kl}

@@ -6,12 +6,15 @@ Inference with Inverse Autoregressive Flow", NeurIPS 2016. https://arxiv.org/abs
     log q(z_T|x) = - sum_j [ eps_j^2 / 2 + log s_j + sum_t log g_tj ] - m/2 log 2 pi
     L = mean_b [ ||x - Dec(z_T)||^2 / (2 s_x^2) + w beta (log q(z_T|x) - log p(z_T)) ],   p = N(0, I)
 
-The flow makes the posterior flexible; the prior stays normal, so samples do not pass through the flow. The order of
-the coordinates is reversed from step to step: the masks are, not the vectors. Codes are z_T for eps = 0, which is not
-quite the posterior mean.
-Choices: T = 4 steps of two-layer nets (MADE) of 320 units, 128 numbers of context, both times `width`; the KL term is
-warmed up (w rises from 0 to 1) in place of free bits; Adam, as for all models of the suite, in place of Adamax.
-Deviations: no weight normalisation with data-dependent initialisation, and no average of the weights.
+The flow makes the posterior flexible. The prior stays N(0, I), so samples do not pass through the flow. The order of
+the coordinates is reversed from step to step; this is done by reversing the masks, not the vectors. Codes are z_T for
+eps = 0, which differs slightly from the posterior mean.
+
+Choices: there are T = 4 steps of two-layer networks (MADE) with 320 units and a context of 128 values, both times
+`width`. The KL term is warmed up (w rises from 0 to 1) in place of free bits. The optimizer is Adam, as for all models
+of the suite, in place of Adamax.
+
+Deviations: there is no weight normalisation with data-dependent initialisation, and no EMA of the weights.
 """
 
 from __future__ import annotations
@@ -27,15 +30,15 @@ from benchmark.networks import build_decoder, build_encoder, initialise, scaled
 
 from .annealed_vae import AnnealedVAE, AnnealedVAEConfig
 
-GATE_BIAS = 1.5  # the flow starts near the identity; the article adds 1 or 2
-DRAWS = 10  # of noise, per image, for the figures of `diagnostics`
+GATE_BIAS = 1.5  # makes the flow start near the identity; the article adds 1 or 2
+DIAGNOSTIC_SAMPLES = 10  # posterior samples per image in `diagnostics`
 
 
 @dataclass(frozen=True)
 class VAEFlowConfig(AnnealedVAEConfig):
-    flow_steps: int = 4  # T, autoregressive steps
-    flow_units: int = 320  # hidden units of each step's network, times width
-    context: int = 128  # numbers that the encoder hands to every step, times width
+    flow_steps: int = 4  # T, number of autoregressive steps
+    flow_units: int = 320  # hidden units of the network of each step, times width
+    context: int = 128  # size of the context that the encoder passes to every step, times width
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,31 +55,33 @@ class VAEFlow(AnnealedVAE):
     year = 2016
     url = "https://arxiv.org/abs/1606.04934"
     Config = VAEFlowConfig
+    config: VAEFlowConfig
 
     def __init__(self, data: DataSpec, config: VAEFlowConfig):
         super().__init__(data, config)
         context, units = scaled(config.context, config.width), scaled(config.flow_units, config.width)
-        forth = torch.arange(config.latent_dim)
-        orders = [forth.flip(0) if t % 2 else forth for t in range(config.flow_steps)]
-        self.flow = nn.ModuleList(AutoregressiveNet(order, context, units) for order in orders)
+        order = torch.arange(config.latent_dim)
+        orders = [order.flip(0) if t % 2 else order for t in range(config.flow_steps)]
+        self.flow = nn.ModuleList(AutoregressiveNet(o, context, units) for o in orders)
 
     def build_autoencoder(self) -> tuple[nn.Module, nn.Module]:
         c, d = self.config, self.data
         encoder = build_encoder(d.channels, d.size, 2 * c.latent_dim + scaled(c.context, c.width), c.width)
         return encoder, build_decoder(d.channels, d.size, c.latent_dim, c.width)
 
-    def heads(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean and standard deviation of z_0, [B, m] each, and the context h, [B, H]."""
+    def encoder_outputs(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return mean and standard deviation of z_0, [B, m] each, and the context h, [B, H]."""
         m = self.config.latent_dim
         mean, raw, context = self.encoder(x).float().tensor_split((m, 2 * m), dim=1)
         return mean, 1e-6 + softplus(raw), context
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation of z_0, before the flow, each [B, m]."""
-        return self.heads(x)[:2]
+        """Return mean and standard deviation of z_0, before the flow, each [B, m]."""
+        mean, std, _ = self.encoder_outputs(x)
+        return mean, std
 
-    def transform(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """z_0 [B, m] -> z_T [B, m] and, per coordinate, the log of its factor in |det dz_T/dz_0|, [B, m]."""
+    def apply_flow(self, z: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Return z_T [B, m] for z_0 [B, m], and the log of |det dz_T/dz_0| split over the coordinates, [B, m]."""
         log_det = torch.zeros_like(z)
         for net in self.flow:
             shift, scale = net(z, context)
@@ -85,36 +90,37 @@ class VAEFlow(AnnealedVAE):
             log_det = log_det + logsigmoid(gate)
         return z, log_det
 
-    def draw(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """A sample z_T and its log q(z_T|x) - log p(z_T) by coordinates, [B, m] each; the 2 pi cancel."""
-        mean, std, context = self.heads(x)
+    def sample_with_log_ratio(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a sample z_T and log q(z_T|x) - log p(z_T) split over the coordinates, [B, m] each."""
+        mean, std, context = self.encoder_outputs(x)
         eps = torch.randn_like(std)
-        z, log_det = self.transform(mean + std * eps, context)
+        z, log_det = self.apply_flow(mean + std * eps, context)
         return z, (z.square() - eps.square()) / 2 - std.log() - log_det
 
-    def infer(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        z, log_ratio = self.draw(x)
+    def sample_with_kl(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        z, log_ratio = self.sample_with_log_ratio(x)
         return z, {"kl": log_ratio.sum(1)}
 
     def encode(self, x: Tensor) -> Tensor:
-        mean, _, context = self.heads(x)
-        return self.transform(mean, context)[0]
+        mean, _, context = self.encoder_outputs(x)
+        return self.apply_flow(mean, context)[0]
 
     def sample_posterior(self, x: Tensor) -> Tensor:
-        return self.draw(x)[0]
+        return self.sample_with_log_ratio(x)[0]
 
     def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
-        """Estimated KL, and how many coordinates contribute more than 0.01 nats to it."""
-        kl = torch.stack([self.draw(x)[1].mean(0) for _ in range(DRAWS)]).mean(0)  # [m]
+        """Return an estimate of the KL, and the number of coordinates that contribute more than 0.01 nats to it."""
+        kl = torch.stack([self.sample_with_log_ratio(x)[1].mean(0) for _ in range(DIAGNOSTIC_SAMPLES)]).mean(0)  # [m]
         return {"kl": kl.sum(), "active_dims_kl": (kl > 0.01).sum()}
 
 
 class AutoregressiveNet(nn.Module):
     """MADE (Germain et al., ICML 2015) with context: z [B, m], h [B, H] -> shift and scale, [B, m] each.
 
-    `order` [m] holds each coordinate's place, 0 to m - 1. Entry j of the outputs depends on h and on the coordinates
-    placed before j. A hidden unit of degree d sees the first d coordinates; those of degree 0 see the context only,
-    so that the first coordinate's shift and scale can depend on the image. Degrees are spread evenly.
+    `order` [m] holds the position of each coordinate, 0 to m - 1. Entry j of the outputs depends on h and on the
+    coordinates before j in this order. A hidden unit of degree d sees the first d coordinates. Units of degree 0 see
+    only the context, so that shift and scale of the first coordinate can depend on the image. The degrees are spread
+    evenly over the units.
     """
 
     def __init__(self, order: Tensor, context: int, units: int):
@@ -133,7 +139,9 @@ class AutoregressiveNet(nn.Module):
 
 
 class MaskedLinear(nn.Linear):
-    """A dense layer whose output i sees input j where mask[i, j]; mask [outputs, inputs]."""
+    """A dense layer whose output i sees input j only if mask[i, j] is true; mask [outputs, inputs]."""
+
+    mask: Tensor
 
     def __init__(self, mask: Tensor):
         super().__init__(mask.shape[1], mask.shape[0])

@@ -3,12 +3,13 @@
     p(z) = (1/K) sum_k q(z|u_k),   u_k: learned pseudo-inputs, clipped to [0, 1]
     L = mean_b [ ||x - Dec(z)||^2 / (2 s_x^2) + w beta (log q(z|x) - log p(z)) ],   z ~ q(z|x)
 
-The one-level model of the paper: the prior is a mixture of the encoder's own posteriors, and moves with the encoder.
-Pseudo-inputs start as in the authors' code, at N(0.05, 0.01^2) for grey images and N(0.4, 0.05^2) for colour.
-Choices: the shared encoder has batch norm, which the paper's has not, so images and pseudo-inputs go through it in one
-batch: both are then normalised alike, in training and after it. w rises from 0 to 1 over a share of the steps (there:
-100 epochs). Samples draw their pseudo-input at random (there: the first ones in order). Adam without normalising each
-gradient.
+This is the one-level model of the paper. The prior is a mixture of the encoder's posteriors, so it changes with the
+encoder. Pseudo-inputs start as in the authors' code: N(0.05, 0.01^2) for grey images, N(0.4, 0.05^2) for colour images.
+
+Choices: the shared encoder has batch norm, unlike the paper's. Images and pseudo-inputs therefore pass through it in
+one batch, so that both are normalised alike, in training and afterwards. w rises from 0 to 1 over a given ratio of the
+steps (paper: 100 epochs). Each sample draws its pseudo-input at random (paper: the first ones in order). Adam is used
+without the authors' normalisation of each gradient.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from benchmark.networks import noise
 
 from .annealed_vae import AnnealedVAE, AnnealedVAEConfig
 
-CHUNK = 100  # images per comparison with all pseudo-inputs in `diagnostics`, to bound its memory
+CHUNK = 100  # images that `diagnostics` compares with all pseudo-inputs at a time, which bounds its memory
 
 
 @dataclass(frozen=True)
 class VampPriorConfig(AnnealedVAEConfig):
-    pseudo_inputs: int = 500  # K; each costs an encoder pass per step, so 128 to 256 save much at 64x64
+    pseudo_inputs: int = 500  # K; each costs one encoder pass per step, so 128 to 256 save much time at 64x64
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,47 +47,52 @@ class VampPrior(AnnealedVAE):
     url = "https://arxiv.org/abs/1705.07120"
     images_only = "its pseudo-inputs are images in [0, 1]"
     Config = VampPriorConfig
+    config: VampPriorConfig
 
     def __init__(self, data: DataSpec, config: VampPriorConfig):
         super().__init__(data, config)
         self.pseudo_inputs = PseudoInputs(config.pseudo_inputs, data)
 
-    def compare(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """A sample z of q(z|x) [B, m], its log q(z_j|x) [B, m] and log q(z_j|u_k) [B, K, m], all without the 2 pi."""
+    def sample_with_log_densities(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return a sample z of q(z|x) [B, m], its log q(z_j|x) [B, m] and its log q(z_j|u_k) [B, K, m].
+
+        The densities are without their factors of 2 pi.
+        """
         u = self.pseudo_inputs()
-        mean, std = self.posterior(torch.cat([x, u]))  # one batch: see above
+        mean, std = self.posterior(torch.cat([x, u]))  # one batch: see the module docstring
         (mean, mean_u), (std, std_u) = (t.split([len(x), len(u)]) for t in (mean, std))
         z = mean + std * torch.randn_like(std)
         return z, log_normal(z, mean, std), log_normal(z[:, None], mean_u, std_u)
 
-    def infer(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        z, log_q, log_components = self.compare(x)
+    def sample_with_kl(self, x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        z, log_q, log_components = self.sample_with_log_densities(x)
         return z, {"kl": log_q.sum(1) - log_mixture(log_components.sum(2))}
 
     def prior(self, n: int, generator: torch.Generator | None = None) -> Tensor:
         mean, std = self.posterior(self.pseudo_inputs())
-        where = self.device if generator is None else "cpu"
-        k = torch.randint(len(mean), (n,), generator=generator, device=where).to(self.device)
+        device = self.device if generator is None else "cpu"
+        k = torch.randint(len(mean), (n,), generator=generator, device=device).to(self.device)
         return mean[k] + std[k] * noise(n, self.config.latent_dim, self.device, generator)
 
     def diagnostics(self, x: Tensor) -> dict[str, Tensor]:
-        """KL from the prior, dimensions that differ from the prior's marginal by 0.01 nats, pseudo-inputs in use.
+        """Return KL, active dimensions, and the use and clipping of the pseudo-inputs.
 
-        `pseudo_inputs_used` is the perplexity of their average posterior probability, from 1 to K; `clipped_share` the
-        share of their values that have left (0, 1) and get no gradient any more.
+        `active_dims_kl` is the number of dimensions whose posterior differs from the prior's marginal by more than 0.01
+        nats. `pseudo_input_perplexity` is the perplexity of the pseudo-inputs' average posterior probability, from 1 to
+        K. `clipped_ratio` is the ratio of their values outside (0, 1), which get no gradient.
         """
-        kl, marginal, used = [], [], []
+        kl, marginal_kl, probability = [], [], []
         for part in x.split(CHUNK):
-            _, log_q, log_components = self.compare(part)
+            _, log_q, log_components = self.sample_with_log_densities(part)
             kl.append(log_q.sum(1) - log_mixture(log_components.sum(2)))
-            marginal.append(log_q - log_mixture(log_components))
-            used.append(log_components.sum(2).softmax(1))
-        share, u = torch.cat(used).mean(0), self.pseudo_inputs()  # [K] and [K, C, S, S]
+            marginal_kl.append(log_q - log_mixture(log_components))
+            probability.append(log_components.sum(2).softmax(1))
+        usage, u = torch.cat(probability).mean(0), self.pseudo_inputs()  # [K] and [K, C, S, S]
         return {
             "kl": torch.cat(kl).mean(),
-            "active_dims_kl": (torch.cat(marginal).mean(0) > 0.01).sum(),
-            "pseudo_inputs_used": torch.special.entr(share).sum().exp(),
-            "clipped_share": ((u == 0) | (u == 1)).float().mean(),
+            "active_dims_kl": (torch.cat(marginal_kl).mean(0) > 0.01).sum(),
+            "pseudo_input_perplexity": torch.special.entr(usage).sum().exp(),
+            "clipped_ratio": ((u == 0) | (u == 1)).float().mean(),
         }
 
 
@@ -103,10 +109,10 @@ class PseudoInputs(nn.Module):
 
 
 def log_normal(z: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """log N(z; mean, std^2) + log(2 pi) / 2, entry by entry."""
+    """Return log N(z; mean, std^2) + log(2 pi) / 2, entry by entry."""
     return -((z - mean) / std).square() / 2 - std.log()
 
 
 def log_mixture(log_components: Tensor) -> Tensor:
-    """log of the mean over K of exp(log_components), [B, K, ...] -> [B, ...]; finite however small they are."""
+    """Return the log of the mean over K of exp(log_components), [B, K, ...] -> [B, ...], without underflow."""
     return log_components.logsumexp(1) - math.log(log_components.shape[1])

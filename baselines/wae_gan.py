@@ -4,19 +4,21 @@ https://arxiv.org/abs/1711.01558
     L_AE = mean ||x - Dec(E(x))||^2 + lambda mean BCE(T(E(x)), 1)                     (Algorithm 1, non-saturating)
     L_T  = mean BCE(T(z_p), 1) + mean BCE(T(sg[E(x)]), 0),   z_p ~ N(0, I)
 
-With critic=wgan-gp the discriminator is a Wasserstein critic C instead, trained and used as in FlexAE, but against the
-fixed prior: what FlexAE would be without its learned one (Mondal et al., UAI 2021, Eqs. 5, 6 and 8):
+With critic=wgan-gp the discriminator is a Wasserstein critic C. It is trained and used as in FlexAE, but against the
+fixed prior. This is FlexAE without its learned prior (Mondal et al., UAI 2021, Eqs. 5, 6 and 8):
 
     L_AE = mean ||x - Dec(E(x))||^2,   L_C = mean C(z_p) - mean C(E(x)) + 10 mean (||grad C(z~)|| - 1)^2,
-    L_E  = mean C(E(x)),   each with an Adam of its own: 1, n_critic and 1 steps, the last on the critic's last batch
+    L_E  = mean C(E(x)),   each with its own Adam: 1, n_critic and 1 steps, the last one on the critic's last batch
 
-The reference code weighs 0.05 times the squared error against lambda = 10 (MNIST) or 100 (CelebA, images in
-[-1, 1]); on the squared error of images in [0, 1] that is lambda = 200 and 500. CIFAR-10 is not in the paper; 300
-lies between. Grey images smaller than 28x28 get 200 times their share of 784 pixels. At short budgets these weights
-can be far too large, so `reg_scale` multiplies them.
-Deviations: the discriminator is the suite's latent critic (4 x 1024); no encoder pre-training, no noise on the
-inputs, no learning-rate decay, as for all models of the suite. With wgan-gp the encoder's rate is 1e-4: at FlexAE's
-1e-5, which has a prior that comes to meet it, the codes hardly move.
+The reference code weights 0.05 times the squared error against lambda = 10 (MNIST) or 100 (CelebA, images in
+[-1, 1]). For the squared error of images in [0, 1] this is lambda = 200 and 500. CIFAR-10 is not in the paper; 300
+lies between. Grey images smaller than 28x28 get 200 times pixels / 784. At short budgets these weights can be far too
+large, so `reg_scale` multiplies them.
+
+Deviations: the discriminator is the latent critic of the suite (4 x 1024). There is no encoder pre-training, no noise
+on the inputs and no learning-rate decay, as for all models of the suite. With wgan-gp the learning rate of the encoder
+is 1e-4. FlexAE's rate is 1e-5, but its prior also moves toward the codes; at 1e-5 with a fixed prior, the codes hardly
+move.
 """
 
 from __future__ import annotations
@@ -38,12 +40,12 @@ from benchmark.optim import Optimizers, OptimizerSpec, adam
 @dataclass(frozen=True)
 class WAEGANConfig(MethodConfig):
     critic: Literal["logistic", "wgan-gp"] = "logistic"  # discriminator of the WAE paper, or Wasserstein critic
-    reg_scale: float = 1.0  # of the logistic one: factor on the published lambda (200 for MNIST, see above)
-    n_critic: int = 5  # of wgan-gp: critic steps per outer step
-    penalty: float = 10.0  # of wgan-gp: weight of the gradient penalty
-    lr: float = 2e-4  # of encoder and decoder
-    lr_discriminator: float | None = None  # None: 2e-4 for the logistic one, 1e-4 for wgan-gp
-    lr_enc: float = 1e-4  # of wgan-gp: the encoder's move toward the prior
+    reg_scale: float = 1.0  # only logistic: factor on the published lambda (200 for MNIST, see above)
+    n_critic: int = 5  # only wgan-gp: critic steps per outer step
+    penalty: float = 10.0  # only wgan-gp: weight of the gradient penalty
+    lr: float = 2e-4  # learning rate of encoder and decoder
+    lr_discriminator: float | None = None  # of the discriminator; None: 2e-4 for logistic, 1e-4 for wgan-gp
+    lr_enc: float = 1e-4  # only wgan-gp: learning rate of the encoder's adversarial loss
 
     def __post_init__(self) -> None:
         self.require(0, "reg_scale", "penalty", "lr", "lr_discriminator", "lr_enc")
@@ -52,7 +54,7 @@ class WAEGANConfig(MethodConfig):
             raise ValueError(f"reg_scale is {self.reg_scale}; it has no meaning with critic=wgan-gp")
 
 
-class WAEGAN(Method):
+class WAEGAN(Method[WAEGANConfig]):
     """Deterministic auto-encoder; a discriminator in latent space pulls the aggregated posterior toward N(0, I)."""
 
     name = "wae-gan"
@@ -87,42 +89,43 @@ class WAEGAN(Method):
         return self.wasserstein_step(batches, opt)
 
     def logistic_step(self, x: Tensor, opt: Optimizers) -> dict[str, Tensor]:
-        """Algorithm 1 of the WAE paper: auto-encoder, then discriminator, on the same images and prior draw."""
+        """Do Algorithm 1 of the WAE paper: auto-encoder, then discriminator, on the same images and prior samples."""
         z, z_prior = self.encode(x), self.prior(len(x))  # [B, m] each
-        error = squared_error(x, self.decode(z))
+        reconstruction = squared_error(x, self.decode(z))
         adv_loss = bce(self.discriminator(z), 1)
-        opt.minimise("ae", error + self.reg * adv_loss)
+        opt.minimise("ae", reconstruction + self.reg * adv_loss)
 
         disc_loss = bce(self.discriminator(z_prior), 1) + bce(self.discriminator(z.detach()), 0)
         opt.minimise("discriminator", disc_loss)
-        return {"reconstruction": error, "adv_loss": adv_loss, "discriminator": disc_loss, "rms_code": rms(z)}
+        return {"reconstruction": reconstruction, "adv_loss": adv_loss, "disc_loss": disc_loss, "rms_code": rms(z)}
 
     def wasserstein_step(self, batches: Iterator[Tensor], opt: Optimizers) -> dict[str, Tensor]:
-        """FlexAE's updates without its prior generator: auto-encoder, n_critic times the critic, encoder."""
+        """Do the updates of FlexAE except its prior generator's: auto-encoder, n_critic times the critic, encoder."""
         x = next(batches)
-        error = squared_error(x, self.reconstruct(x))
-        opt.minimise("ae", error)
+        reconstruction = squared_error(x, self.reconstruct(x))
+        opt.minimise("ae", reconstruction)
 
         for _ in range(self.config.n_critic):
             x = next(batches)
             with torch.no_grad():
                 z = self.encode(x)
-            loss, distance = wasserstein_critic_loss(self.discriminator, z, self.prior(len(x)), self.config.penalty)
-            opt.minimise("discriminator", loss)
+            z_prior = self.prior(len(x))
+            critic_loss, distance = wasserstein_critic_loss(self.discriminator, z, z_prior, self.config.penalty)
+            opt.minimise("discriminator", critic_loss)
 
         with torch.no_grad():
-            self.decode(self.prior(len(x)))  # as FlexAE's, the decoder's batch-norm averages see the prior too
-        pull = self.discriminator(self.encode(x)).float().mean()
-        opt.minimise("encoder", pull)
-        return {"reconstruction": error, "discriminator": loss, "distance": distance,
-                "distance_per_rms": distance / rms(z), "encoder": pull, "rms_code": rms(z)}  # fmt: skip
+            self.decode(self.prior(len(x)))  # as in FlexAE, the decoder's batch-norm averages include prior samples
+        adv_loss = self.discriminator(self.encode(x)).float().mean()
+        opt.minimise("encoder", adv_loss)
+        return {"reconstruction": reconstruction, "critic_loss": critic_loss, "distance": distance,
+                "distance_per_rms": distance / rms(z), "adv_loss": adv_loss, "rms_code": rms(z)}  # fmt: skip
 
 
 def bce(logits: Tensor, target: float) -> Tensor:
-    """Mean binary cross-entropy of logits against one label for the whole batch. Scalar."""
+    """Return the mean binary cross-entropy of logits against one label for the whole batch. Scalar."""
     return binary_cross_entropy_with_logits(logits.float(), torch.full_like(logits, target, dtype=torch.float32))
 
 
 def published_reg(data: DataSpec) -> float:
-    """lambda for this kind of image: 200 at 28x28 grey, 300 at 32x32 colour, 500 at 64x64 colour."""
-    return weight_for(data, mnist=200.0, cifar10=300.0, celeba=500.0)
+    """Return lambda for this kind of image: 200 at 28x28 grey, 300 at 32x32 colour, 500 at 64x64 colour."""
+    return weight_for(data, grey=200.0, small_colour=300.0, large_colour=500.0)

@@ -1,1 +1,1 @@
-"""FlexAE and FlexAE-SR, proposed by the UAI 2021 paper: the same contract as every baseline, no privileges."""
+"""FlexAE and FlexAE-SR, the models that the UAI 2021 paper proposes. They use the same contract as every baseline."""

@@ -6,14 +6,15 @@ Auto-Encoders", UAI 2021. https://proceedings.mlr.press/v161/mondal21a.html
     L_Gen    = - mean C(G(n))                                                                           (Eq. 7)
     L_Enc    = + mean C(E(x))                                                                           (Eq. 8)
 
-The prior is a generator G (P-GEN) of Gaussian noise, trained with the auto-encoder so that prior and aggregated
-posterior meet. Encoded latents play "real", generated ones "fake"; the encoder lowers the critic on its codes and
-the generator raises it on its samples. Each loss has its own Adam, so the paper's lambdas would do nothing: the
-trade-off is the ratio of learning rates. Order of the updates and rates are those of the authors' release, which
-holds FlexAE-SR only; this is the same algorithm without the smoothing regulariser.
+The prior is a generator G (P-GEN) of Gaussian noise. It is trained together with the auto-encoder, so that prior and
+aggregated posterior meet. The critic treats codes as real and generated latents as fake. The encoder lowers the critic
+on its codes, and the generator raises it on its latents. Each loss has its own Adam, so the lambdas of the paper would
+have no effect; the ratio of the learning rates sets the trade-off. The order of the updates and the rates are those of
+the authors' release. The release contains FlexAE-SR only; FlexAE is the same algorithm without the smoothing
+regulariser.
 
-Deviation: in the release every optimizer run updates the batch-norm averages from all streams. Here each stream
-(reconstructions, generated latents) moves the decoder's averages once per step, so that both weigh the same.
+Deviation: in the release, every optimizer run updates the batch-norm averages from all streams. Here each stream
+(reconstructions, generated latents) updates the averages of the decoder once per step, so both have the same weight.
 """
 
 from __future__ import annotations
@@ -32,22 +33,22 @@ from benchmark.optim import Optimizers, OptimizerSpec, adam
 
 @dataclass(frozen=True)
 class FlexAEConfig(MethodConfig):
-    noise_dim: int | None = None  # m', size of the prior generator's noise; None: m
+    noise_dim: int | None = None  # m', size of the noise of the prior generator; None: m
     n_critic: int = 5  # critic steps per outer step
     penalty: float = 10.0  # beta of Eq. 6, weight of the gradient penalty
-    lr_ae: float = 2e-4  # reconstruction: encoder and decoder
-    lr_critic: float = 1e-4  # latent critic
-    lr_prior: float = 2e-4  # prior generator
-    lr_enc: float = 1e-5  # the encoder's move toward the prior
-    norm_sees_prior: bool = True  # let the decoder's batch-norm averages see generated latents, as in the release
+    lr_ae: float = 2e-4  # learning rate of encoder and decoder for the reconstruction
+    lr_critic: float = 1e-4  # learning rate of the latent critic
+    lr_prior: float = 2e-4  # learning rate of the prior generator
+    lr_enc: float = 1e-5  # learning rate of the encoder's adversarial loss
+    norm_sees_prior: bool = True  # include generated latents in the decoder's batch-norm averages, as in the release
 
     def __post_init__(self) -> None:
         self.require(1, "noise_dim", "n_critic")
         self.require(0, "penalty", "lr_ae", "lr_critic", "lr_prior", "lr_enc")
 
 
-class FlexAE(Method):
-    """Wasserstein auto-encoder whose latent prior is learned together with it (Eq. 3)."""
+class FlexAE(Method[FlexAEConfig]):
+    """Wasserstein auto-encoder with a latent prior that is learned together with it (Eq. 3)."""
 
     name = "flexae"
     title = "FlexAE"
@@ -86,32 +87,33 @@ class FlexAE(Method):
         return logs | self.prior_step(n, opt) | self.encoder_step(x, opt)
 
     def autoencoder_step(self, x: Tensor, opt: Optimizers) -> dict[str, Tensor]:
-        """Eq. 5: encoder and decoder."""
-        error = squared_error(x, self.reconstruct(x))
-        opt.minimise("ae", error)
-        return {"reconstruction": error}
+        """Minimise Eq. 5 over encoder and decoder."""
+        reconstruction = squared_error(x, self.reconstruct(x))
+        opt.minimise("ae", reconstruction)
+        return {"reconstruction": reconstruction}
 
     def critic_step(self, z: Tensor, n: Tensor, opt: Optimizers) -> dict[str, Tensor]:
-        """Eq. 6: the latent critic, on codes z [B, m] and prior noise n [B, m']. Logs the distance in RMS codes too."""
+        """Minimise Eq. 6 over the latent critic, given codes z [B, m] and prior noise n [B, m']."""
         with torch.no_grad():
             z_prior = self.prior_generator(n)
-        loss, distance = wasserstein_critic_loss(self.critic, z, z_prior, self.config.penalty)
-        opt.minimise("critic", loss)
-        scale = rms(z)  # the scale of the latent space is free, so the raw distance is too
-        return {"critic": loss, "distance": distance, "distance_per_rms": distance / scale, "rms_code": scale}
+        critic_loss, distance = wasserstein_critic_loss(self.critic, z, z_prior, self.config.penalty)
+        opt.minimise("critic", critic_loss)
+        scale = rms(z)  # the scale of the latent space is free, so only distance / scale compares between runs
+        return {"critic_loss": critic_loss, "distance": distance, "distance_per_rms": distance / scale,
+                "rms_code": scale}  # fmt: skip
 
     def prior_step(self, n: Tensor, opt: Optimizers) -> dict[str, Tensor]:
-        """Eq. 7: the prior generator."""
+        """Minimise Eq. 7 over the prior generator."""
         z_prior = self.prior_generator(n)
-        loss = -self.critic(z_prior).float().mean()
-        opt.minimise("prior", loss)
+        adv_loss = -self.critic(z_prior).float().mean()
+        opt.minimise("prior", adv_loss)
         if self.config.norm_sees_prior:
             with torch.no_grad():
                 self.decode(z_prior)
-        return {"prior": loss}
+        return {"prior_adv_loss": adv_loss}
 
     def encoder_step(self, x: Tensor, opt: Optimizers) -> dict[str, Tensor]:
-        """Eq. 8: the encoder, with a forward pass of its own after the other updates."""
-        loss = self.critic(self.encode(x)).float().mean()
-        opt.minimise("encoder", loss)
-        return {"encoder": loss}
+        """Minimise Eq. 8 over the encoder, in a separate forward pass after the other updates."""
+        adv_loss = self.critic(self.encode(x)).float().mean()
+        opt.minimise("encoder", adv_loss)
+        return {"adv_loss": adv_loss}

@@ -6,12 +6,12 @@ https://proceedings.mlr.press/v161/mondal21a.html
     L_AEReg  = - mean C_z(x_inp)                                                                        (Eq. 10)
 
 An image critic C_z compares decoded interpolations with real images, which smooths the latent space (Eq. 4). As in
-the release, L_AEReg moves encoder and decoder, through an Adam of its own. One step draws 1 + 2 n_critic batches:
-reconstruction; n_critic times latent critic and image critic on fresh x, x', n; then, on the last of these,
-smoothing, prior generator, encoder.
+the release, L_AEReg moves encoder and decoder, with its own Adam. One outer step draws 1 + 2 n_critic batches. It does
+the reconstruction update, then n_critic times the updates of latent critic and image critic on fresh x, x', n. The
+updates for smoothing, prior generator and encoder follow, on the last x, x', n.
 
-Deviation, beside FlexAE's: interpolations decoded for the image critic leave the decoder's batch-norm averages
-alone; the smoothing update shows them that stream once per step, like the two others.
+Deviation, in addition to that of FlexAE: interpolations that are decoded for the image critic do not change the
+decoder's batch-norm averages. The smoothing update includes this stream once per step, like the two others.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from .flexae import FlexAE, FlexAEConfig
 
 @dataclass(frozen=True)
 class FlexAESRConfig(FlexAEConfig):
-    lr_image_critic: float = 2e-4
-    lr_smooth: float = 2e-4  # smoothing: encoder and decoder
+    lr_image_critic: float = 2e-4  # learning rate of the image critic
+    lr_smooth: float = 2e-4  # learning rate of encoder and decoder for the smoothing regulariser
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -46,6 +46,7 @@ class FlexAESR(FlexAE):
     name = "flexae-sr"
     title = "FlexAE-SR"
     Config = FlexAESRConfig
+    config: FlexAESRConfig
 
     def __init__(self, data: DataSpec, config: FlexAESRConfig):
         super().__init__(data, config)
@@ -71,16 +72,16 @@ class FlexAESR(FlexAE):
         return logs | self.prior_step(n, opt) | self.encoder_step(x, opt)
 
     def image_critic_step(self, x: Tensor, z: Tensor, z_other: Tensor, opt: Optimizers) -> dict[str, Tensor]:
-        """Eq. 9: the image critic, on real images and decoded interpolations."""
+        """Minimise Eq. 9 over the image critic, given real images and decoded interpolations."""
         with torch.no_grad(), frozen_statistics(self.decoder):
             x_mixed = self.decode(mix(z, z_other))
-        loss, distance = wasserstein_critic_loss(self.image_critic, x, x_mixed, self.config.penalty)
-        opt.minimise("image_critic", loss)
-        return {"image_critic": loss, "image_distance": distance}
+        critic_loss, distance = wasserstein_critic_loss(self.image_critic, x, x_mixed, self.config.penalty)
+        opt.minimise("image_critic", critic_loss)
+        return {"image_critic_loss": critic_loss, "image_distance": distance}
 
     def smoothing_step(self, x: Tensor, x_other: Tensor, opt: Optimizers) -> dict[str, Tensor]:
-        """Eq. 10: encoder and decoder."""
+        """Minimise Eq. 10 over encoder and decoder."""
         x_mixed = self.decode(mix(self.encode(x), self.encode(x_other)))
-        loss = -self.image_critic(x_mixed).float().mean()
-        opt.minimise("smooth", loss)
-        return {"smooth": loss}
+        adv_loss = -self.image_critic(x_mixed).float().mean()
+        opt.minimise("smooth", adv_loss)
+        return {"image_adv_loss": adv_loss}

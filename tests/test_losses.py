@@ -75,7 +75,7 @@ def test_a_trained_critic_measures_the_distance_of_two_clouds():
     # For tight clouds d apart, a critic of slope s has loss -s d + 10 (s - 1)^2, least at s = 1 + d / 20.
     real, fake = 0.01 * torch.randn(2, 256, 3)
     real[:, 0] += 2.0
-    critic = build_mlp(3, 1, layers=2, hidden=64)
+    critic = build_mlp(3, 1, width=1 / 16, layers=2)
     optimizer = torch.optim.Adam(critic.parameters(), lr=2e-3, betas=(0.0, 0.9))
     for _ in range(300):
         loss, distance = wasserstein_critic_loss(critic, real, fake)

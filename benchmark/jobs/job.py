@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.errors import FlexbenchError
 from ..core.files import append_jsonl, ensure_dir, locked, read_json, read_jsonl, write_json
+from ..core.old_names import OLD_DIAGNOSTIC_NAMES, current_log_row
 from ..metrics import PROTOCOL
 from .config import JobConfig
 from .results import Cost, ResultRow, folder_rows, run_folders
@@ -125,12 +126,13 @@ class Job:
     def diagnostics(self) -> dict[str, float]:
         """Whether the trained model is sound, see `evaluation.diagnostics`; empty before the model is scored."""
         old = read_json(self.folder / "health.json", {})  # its name before version 0.1.0
-        return read_json(self.folder / "diagnostics.json", old)
+        found = read_json(self.folder / "diagnostics.json", old)
+        return {OLD_DIAGNOSTIC_NAMES.get(name, name): value for name, value in found.items()}
 
     @property
     def last_losses(self) -> dict[str, float]:
         """Name of a loss -> its mean over the last logged steps, for all phases together."""
-        rows = {row["phase"]: row for row in read_jsonl(self.folder / "train.jsonl")}
+        rows = {row["phase"]: current_log_row(row) for row in read_jsonl(self.folder / "train.jsonl")}
         return {k.removeprefix("loss/"): v for row in rows.values() for k, v in row.items() if k.startswith("loss/")}
 
     # -- changes of state ----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import torch
 from sklearn.mixture import GaussianMixture
 from torch import nn
 
-from baselines.ae_gmm import AEGMM, FLOOR
+from baselines.ae_gmm import AEGMM, COVARIANCE_FLOOR
 from benchmark.losses import squared_error
 from benchmark.method import Budget, Fit, Method, Train
 from benchmark.optim import Optimizers
@@ -79,11 +79,11 @@ def test_loss_adds_the_published_penalty_on_decoder_kernels(channels, size, weig
     error = (x - method.reconstruct(x)).square().flatten(1).sum(1).mean()
     penalty = 3.0 * weight * sum((method.decoder[i].weight ** 2).sum() for i in kernels)
     torch.testing.assert_close(losses["reconstruction"], error)
-    torch.testing.assert_close(losses["decoder_penalty"], penalty, rtol=1e-3, atol=0)
+    torch.testing.assert_close(losses["decoder_regulariser"], penalty, rtol=1e-3, atol=0)
     torch.testing.assert_close(losses["total"], error + penalty)
     torch.testing.assert_close(losses["rms_code"], method.encode(x).square().mean().sqrt())
 
-    gradients = torch.autograd.grad(losses["decoder_penalty"], list(method.parameters()), allow_unused=True)
+    gradients = torch.autograd.grad(losses["decoder_regulariser"], list(method.parameters()), allow_unused=True)
     reached = {name for (name, _), g in zip(method.named_parameters(), gradients, strict=True) if g is not None}
     assert reached == {f"decoder.{i}.weight" for i in kernels}
 
@@ -138,7 +138,7 @@ def test_one_adam_moves_both_networks_and_the_mixture_is_fitted_afterwards():
 def test_with_one_component_the_fit_is_the_closed_form():
     codes = correlated()
     method = fitted(codes, components=1)
-    floor = FLOOR * torch.diag(codes.var(0, correction=0))
+    floor = COVARIANCE_FLOOR * torch.diag(codes.var(0, correction=0))
     torch.testing.assert_close(method.weights, torch.ones(1))
     torch.testing.assert_close(method.means[0], codes.mean(0), rtol=1e-4, atol=1e-5)
     covariance = method.factors[0] @ method.factors[0].T
@@ -280,7 +280,7 @@ def test_log_density_is_that_of_the_fitted_mixture():
     codes = correlated(500)
     method = fitted(codes, components=4)
     center, spread = codes.mean(0), codes.std(0, correction=0)
-    own = GaussianMixture(4, max_iter=2000, tol=1e-3, reg_covar=FLOOR, random_state=0)
+    own = GaussianMixture(4, max_iter=2000, tol=1e-3, reg_covar=COVARIANCE_FLOOR, random_state=0)
     standardised = ((codes - center) / spread).double().numpy()
     expected = torch.from_numpy(own.fit(standardised).score_samples(standardised)) - spread.log().sum()
     torch.testing.assert_close(method.log_density(codes).double(), expected, rtol=1e-3, atol=1e-2)

@@ -42,7 +42,7 @@ def test_gradient_penalty_of_a_linear_score_is_its_squared_length():
     method = linear(build("alae"), vector)
     logs = method.discriminator_step(images(), opt)
     torch.testing.assert_close(logs["r1"], vector.square().sum())
-    torch.testing.assert_close(opt.loss, logs["discriminator"] + 5 * vector.square().sum())  # gamma / 2 = 5
+    torch.testing.assert_close(opt.loss, logs["disc_loss"] + 5 * vector.square().sum())  # gamma / 2 = 5
 
 
 def test_gradient_penalty_trains_the_discriminator():
@@ -64,7 +64,7 @@ def test_discriminator_step_calls_images_real_and_generated_ones_fake():
     torch.manual_seed(1)
     fake, real = method.score(method.decoder(method.prior(8))), method.score(2 * x - 1)
     wanted = bce(fake, torch.zeros_like(fake)) + bce(real, torch.ones_like(real))
-    torch.testing.assert_close(logs["discriminator"], wanted)
+    torch.testing.assert_close(logs["disc_loss"], wanted)
     torch.testing.assert_close(opt.loss, wanted)
     torch.testing.assert_close(logs["reconstruction"], squared_error(x, method.reconstruct(x)))
 
@@ -97,7 +97,7 @@ def test_an_undecided_discriminator_is_at_the_equilibrium():
     with torch.no_grad():
         method.discriminator[-1].weight.zero_()
     logs = method.update(Stream(), handle(method), 0)
-    assert logs["discriminator"].item() == pytest.approx(2 * math.log(2))
+    assert logs["disc_loss"].item() == pytest.approx(2 * math.log(2))
     assert logs["adv_loss"].item() == pytest.approx(math.log(2))
     assert logs["r1"] == 0
 
@@ -171,15 +171,15 @@ def test_spread_is_zero_for_a_point():
 def test_latent_steps_bring_latents_back():
     method = build("alae", width=0.25)
     opt = handle(method, lr_factor=5.0)
-    losses = [method.latent_step(32, opt)["latent"].item() for _ in range(60)]
+    losses = [method.latent_step(32, opt)["latent_loss"].item() for _ in range(60)]
     assert losses[-1] < losses[0] / 2
 
 
-def test_health_tells_a_collapsed_mapping_and_a_lost_latent():
+def test_diagnostics_tell_a_collapsed_mapping_and_a_lost_latent():
     method, x = build("alae").eval(), images(64)
     with torch.no_grad():
         assert method.diagnostics(x)["std_w"] > 0.1
         method.mapping[-1].weight.mul_(1e-3)
         assert method.diagnostics(x)["std_w"] < 1e-2
         method.encode = lambda y: torch.zeros(len(y), M)
-        assert method.diagnostics(x)["latent_loss_share"].item() == pytest.approx(1, abs=0.2)
+        assert method.diagnostics(x)["latent_loss_ratio"].item() == pytest.approx(1, abs=0.2)

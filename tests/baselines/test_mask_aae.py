@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy
 
-from baselines.mask_aae import Mask, mask_haste, polarity, rate_factor
+from baselines.mask_aae import Mask, mask_rate_boost, polarity, rate_factor
 from benchmark.losses import squared_error, wasserstein_critic_loss
 from benchmark.method import Budget
 
@@ -98,7 +98,7 @@ def test_critic_takes_the_prior_for_real():
     wanted, _ = wasserstein_critic_loss(method.critic, n_a, z_a, 10.0)
     torch.manual_seed(5)
     logs = method.critic_step(x, n, handle(method))
-    torch.testing.assert_close(logs["critic"], wanted)
+    torch.testing.assert_close(logs["critic_loss"], wanted)
     torch.testing.assert_close(logs["distance"], distance)
     torch.testing.assert_close(logs["rms_code"], z_a.square().mean().sqrt())
     torch.testing.assert_close(logs["distance_per_rms"], distance / logs["rms_code"])
@@ -112,7 +112,7 @@ def test_encoder_step_raises_the_critic_on_masked_codes():
             return method.critic(method.encode(x)).mean()
 
     before = score()
-    torch.testing.assert_close(method.encoder_step(x, handle(method))["encoder"], -before)
+    torch.testing.assert_close(method.encoder_step(x, handle(method))["adv_loss"], -before)
     assert score() > before
 
 
@@ -127,7 +127,7 @@ def test_mask_loss_and_its_gradient_are_those_of_the_formula():
     wanted = 1000 * cross_entropy + (1 - gap) ** 2 + rho * (a * (1 - a)).sum()
     (gradient,) = torch.autograd.grad(wanted, w)
     logs = method.mask_step(x, n, rho, handle(method))
-    torch.testing.assert_close(logs["mask"], wanted)
+    torch.testing.assert_close(logs["mask_loss"], wanted)
     torch.testing.assert_close(method.mask.w.grad, gradient, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(logs["soft_mask"], (a * (1 - a)).sum().detach())
 
@@ -201,7 +201,7 @@ def test_active_dimensions_are_counted_from_a_tenth_on():
 
 @pytest.mark.parametrize(("steps", "factor"), [(130_000, 1.0), (26_000, 1.0), (13_000, 2.0), (2_600, 10.0), (10, 20.0)])
 def test_a_short_budget_lets_the_mask_travel_as_far(steps, factor):
-    assert mask_haste(steps) == factor
+    assert mask_rate_boost(steps) == factor
 
 
 def test_the_mask_s_rate_is_raised_and_lowered_and_no_other(monkeypatch):

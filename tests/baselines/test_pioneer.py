@@ -175,15 +175,15 @@ def test_spectral_norm_survives_copies_and_export(tmp_path):
 def test_generator_steps_bring_latents_back_through_a_fixed_encoder():
     method, z = build("pioneer", width=0.25), build("pioneer").prior(32)
     opt = handle(method, lr_factor=5.0)
-    losses = [method.generator_step(z, opt)["latent"].item() for _ in range(40)]
+    losses = [method.generator_step(z, opt)["latent_loss"].item() for _ in range(40)]
     assert losses[-1] < losses[0] / 2
 
 
-def test_health_measures_both_games():
+def test_diagnostics_measure_both_games():
     method, x = build("pioneer").eval(), images(64)
     with torch.no_grad():
         figures = method.diagnostics(x)
         torch.testing.assert_close(figures["kl_real_above_floor"], sphere_kl(method.encode(x)) - method.kl_floor)
     assert figures["kl_fake_above_floor"] > 0
-    assert 0 < figures["latent"] < 2
-    assert math.isfinite(figures["latent"])
+    assert 0 < figures["latent_loss"] < 2
+    assert math.isfinite(figures["latent_loss"])

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from baselines.pixelcnn import GatedLayer, PixelCNN, gate, invert
+from baselines.pixelcnn import GatedLayer, PixelCNN, gate, sample_codes
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +69,7 @@ def test_first_layer_is_7x7_and_has_no_residual():
         layer, h = GatedLayer(2, 3, first), torch.rand(1, 2, 3, 3)
         torch.nn.init.zeros_(layer.out.weight)
         torch.nn.init.zeros_(layer.out.bias)
-        assert torch.equal(layer.look_left(h, torch.rand(1, 4, 3, 3)), torch.zeros_like(h) if first else h)
+        assert torch.equal(layer.horizontal_step(h, torch.rand(1, 4, 3, 3)), torch.zeros_like(h) if first else h)
 
 
 def test_gate_multiplies_tanh_and_sigmoid():
@@ -90,19 +90,19 @@ def test_drawing_is_one_full_pass_per_position():
     net, u = small(), torch.rand(6, 3, 4)
     grid = torch.zeros(6, 3, 4, dtype=torch.long)
     for i, j in itertools.product(range(3), range(4)):
-        grid[:, i, j] = invert(net(grid)[:, :, i, j], u[:, i, j])
-    assert torch.equal(net.draw(u), grid)
+        grid[:, i, j] = sample_codes(net(grid)[:, :, i, j], u[:, i, j])
+    assert torch.equal(net.sample(u), grid)
     assert len(grid.unique()) > 2
-    assert torch.equal(torch.cat([net.draw(part) for part in u.split(1)]), grid)
+    assert torch.equal(torch.cat([net.sample(part) for part in u.split(1)]), grid)
 
 
 def test_inversion_takes_each_code_as_often_as_it_is_likely():
     p = torch.tensor([0.0, 0.1, 0.0, 0.6, 0.3, 0.0])
     u = torch.arange(1000) / 1000
-    codes = invert(p.log().expand(1000, -1), u)
+    codes = sample_codes(p.log().expand(1000, -1), u)
     torch.testing.assert_close(codes.bincount(minlength=6) / 1000, p, atol=2e-3, rtol=0)
     assert set(codes.tolist()) == {1, 3, 4}  # the first number is 0, and code 0 has no share of it
-    assert invert(p.log()[None], torch.tensor([1.0])).item() <= 5
+    assert sample_codes(p.log()[None], torch.tensor([1.0])).item() <= 5
 
 
 def test_it_learns_a_distribution_and_draws_from_it():
@@ -113,7 +113,7 @@ def test_it_learns_a_distribution_and_draws_from_it():
     with torch.no_grad():
         assert nll(small(4), grids).item() == pytest.approx(math.log(4), abs=0.5)
         assert nll(net, grids).item() == pytest.approx(entropy / 9, abs=0.02)  # all is said by the first position
-    drawn = net.draw(torch.rand(2000, 3, 3))
+    drawn = net.sample(torch.rand(2000, 3, 3))
     marginal = drawn[:, 0, 0].bincount(minlength=4) / 2000
     torch.testing.assert_close(marginal, torch.tensor([0.2, 0.8, 0, 0]), atol=0.05, rtol=0)
     rule = (drawn[:, :1, :1] + torch.arange(3)[:, None] + torch.arange(3)) % 4

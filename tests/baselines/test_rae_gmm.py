@@ -27,11 +27,11 @@ def test_loss_adds_the_published_penalty_on_codes(channels, size, beta):
     method.loss(x)
     losses, z = method.loss(x), method.encode(x)
     penalty = 2.0 * beta * sum((row @ row) for row in z) / len(z)  # summed over dimensions, mean over the batch
-    torch.testing.assert_close(losses["code_penalty"], penalty)
+    torch.testing.assert_close(losses["code_regulariser"], penalty)
     plain = build("ae-gmm", size, channels, width=0.05)
     plain.load_state_dict(method.state_dict())
     torch.testing.assert_close(losses["total"], plain.loss(x)["total"] + penalty)
-    torch.testing.assert_close(losses["decoder_penalty"], plain.loss(x)["decoder_penalty"])
+    torch.testing.assert_close(losses["decoder_regulariser"], plain.loss(x)["decoder_regulariser"])
 
 
 @pytest.mark.parametrize(

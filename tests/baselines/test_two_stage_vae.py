@@ -9,7 +9,7 @@ import torch
 from torch.distributions import Normal, kl_divergence
 
 from baselines.two_stage_vae import negative_elbo
-from baselines.vae import VAE
+from baselines.vae import GaussianAutoencoder
 from benchmark.method import Budget
 from tests.model_tools import M, Spy, Stream, build, handle, images, moved, phase_of
 
@@ -59,7 +59,7 @@ def test_with_variance_one_half_the_first_stage_is_the_vae_up_to_a_constant():
     with torch.no_grad():
         method.scale.log_gamma.fill_(log_gamma)
     vae.load_state_dict({k: v for k, v in method.state_dict().items() if k.startswith(("encoder", "decoder"))})
-    assert isinstance(method, VAE)
+    assert isinstance(method, GaussianAutoencoder) and isinstance(vae, GaussianAutoencoder)
     gradients = []
     for model in (method, vae):
         torch.manual_seed(1)
@@ -232,7 +232,7 @@ def test_codes_are_posterior_means():
         assert torch.equal(method.reconstruct(x), method.decode(method.posterior(x)[0]))
 
 
-def test_health_names_both_scales_and_counts_what_both_stages_use():
+def test_diagnostics_name_both_scales_and_counts_what_both_stages_use():
     method = build("2s-vae").eval()
     with torch.no_grad():
         method.second.encoder.out[0].weight.zero_()

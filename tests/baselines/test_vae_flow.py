@@ -26,7 +26,7 @@ def flow_of(steps, latent_dim=M):
 
 def jacobian_of(method, z, context):
     """dz_T/dz_0 [m, m] at one point."""
-    return jacobian(lambda z: method.transform(z[None], context)[0][0], z[0])
+    return jacobian(lambda z: method.apply_flow(z[None], context)[0][0], z[0])
 
 
 @pytest.mark.parametrize("steps", [1, 2, 4])
@@ -34,7 +34,7 @@ def jacobian_of(method, z, context):
 def test_log_determinant_is_that_of_the_jacobian(monkeypatch, steps, latent_dim):
     monkeypatch.setattr(AutoregressiveNet, "forward", double_forward)
     method, z, context = flow_of(steps, latent_dim)
-    _, log_det = method.transform(z, context)
+    _, log_det = method.apply_flow(z, context)
     assert log_det.shape == (1, latent_dim)
     expected = jacobian_of(method, z, context).slogdet().logabsdet
     assert expected.abs() > 0.01
@@ -110,19 +110,19 @@ def test_with_open_gates_it_is_the_vae():
 def test_estimated_kl_has_the_mean_of_the_closed_form():
     method, x = opened(build("vae-flow")).eval(), images(4)
     with torch.no_grad():
-        estimate = method.infer(x.repeat(2000, 1, 1, 1))[1]["kl"].view(2000, 4).mean(0)
+        estimate = method.sample_with_kl(x.repeat(2000, 1, 1, 1))[1]["kl"].view(2000, 4).mean(0)
         torch.testing.assert_close(estimate, gaussian_kl(*method.posterior(x)).sum(1), rtol=0.1, atol=0.1)
 
 
 def test_density_of_the_posterior_is_that_of_a_change_of_variables():
     method, x = build("vae-flow").eval(), images(3)
     torch.manual_seed(1)
-    z, values = method.infer(x)
+    z, values = method.sample_with_kl(x)
     torch.manual_seed(1)
-    mean, std, context = method.heads(x)
+    mean, std, context = method.encoder_outputs(x)
     z_0 = mean + std * torch.randn_like(std)
     for i in range(len(x)):
-        matrix = jacobian(lambda z, i=i: method.transform(z[None], context[i : i + 1])[0][0], z_0[i])
+        matrix = jacobian(lambda z, i=i: method.apply_flow(z[None], context[i : i + 1])[0][0], z_0[i])
         log_q = Normal(mean[i], std[i]).log_prob(z_0[i]).sum() - matrix.slogdet().logabsdet
         log_p = Normal(0.0, 1.0).log_prob(z[i]).sum()
         torch.testing.assert_close(values["kl"][i], log_q - log_p, rtol=1e-4, atol=1e-4)
@@ -130,8 +130,8 @@ def test_density_of_the_posterior_is_that_of_a_change_of_variables():
 
 def test_codes_are_the_flow_of_the_mean_and_samples_skip_the_flow():
     method, x = build("vae-flow").eval(), images()
-    mean, _, context = method.heads(x)
-    assert torch.equal(method.encode(x), method.transform(mean, context)[0])
+    mean, _, context = method.encoder_outputs(x)
+    assert torch.equal(method.encode(x), method.apply_flow(mean, context)[0])
     assert not torch.allclose(method.encode(x), mean)
     z = torch.randn(6, M, generator=torch.Generator().manual_seed(3))
     assert torch.equal(method.sample(6, torch.Generator().manual_seed(3)), method.decode(z))
@@ -154,7 +154,7 @@ def test_one_adam_moves_encoder_flow_and_decoder():
     assert spy.seen == [("main", {"encoder", "decoder", "flow"})]
 
 
-def test_health_counts_the_coordinates_that_carry_information():
+def test_diagnostics_count_the_coordinates_that_carry_information():
     method, x = opened(build("vae-flow")).eval(), images(200)
     last = method.encoder[-1]
     with torch.no_grad():

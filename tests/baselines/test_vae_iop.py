@@ -19,21 +19,21 @@ def seed():
 def with_ratio(method, weight, bias=0.0):
     """The method with T(z) = weight . z + bias."""
     ratio = lambda z: z @ torch.as_tensor(weight) + bias  # noqa: E731
-    method.log_ratio = lambda z, drop=0.0: ratio(z)
+    method.log_density_ratio = lambda z, dropout_rate=0.0: ratio(z)
     return method
 
 
 def test_loss_takes_the_ratio_off_the_kl():
     method, x = build("vae-iop", beta=3.0, decoder_variance=0.1), images()
     torch.manual_seed(1)
-    losses = method.loss(x, weight=0.5)
+    losses = method.loss(x, kl_weight=0.5)
     torch.manual_seed(1)
     mean, std = method.posterior(x)
     z = mean + std * torch.randn_like(std)
     error = sum(((a - b) ** 2).sum() for a, b in zip(x, method.decode(z), strict=True)) / len(x)
     kl, correction = gaussian_kl(mean, std).sum(1).mean(), method.ratio(z).mean()
     for name, value in {
-        "reconstruction": error, "kl_normal": kl, "correction": correction, "kl": kl - correction,
+        "reconstruction": error, "kl_normal": kl, "log_density_ratio": correction, "kl": kl - correction,
         "total": error / 0.2 + 1.5 * (kl - correction),
     }.items():  # fmt: skip
         torch.testing.assert_close(losses[name], value)
@@ -41,11 +41,11 @@ def test_loss_takes_the_ratio_off_the_kl():
 
 def test_dropout_acts_in_the_steps_of_the_ratio_only():
     method, z = build("vae-iop"), torch.randn(8, M)
-    assert torch.equal(method.log_ratio(z), method.log_ratio(z))
-    assert torch.equal(method.log_ratio(z), method.ratio(z).squeeze(1))
-    assert not torch.equal(method.log_ratio(z, 0.5), method.log_ratio(z, 0.5))
+    assert torch.equal(method.log_density_ratio(z), method.log_density_ratio(z))
+    assert torch.equal(method.log_density_ratio(z), method.ratio(z).squeeze(1))
+    assert not torch.equal(method.log_density_ratio(z, 0.5), method.log_density_ratio(z, 0.5))
     drops = []
-    method.log_ratio = lambda z, drop=0.0: drops.append(drop) or method.ratio(z).squeeze(1)
+    method.log_density_ratio = lambda z, dropout_rate=0.0: drops.append(dropout_rate) or method.ratio(z).squeeze(1)
     method.update(Stream(), handle(method), 0)
     assert drops == [0.0] + 5 * [0.5, 0.5]
 
@@ -56,7 +56,7 @@ def test_dropout_stands_before_the_last_layer():
         method.ratio[-1].weight.fill_(1.0)
         hidden = method.ratio[:-1](z)
         method.ratio[-1].bias.zero_()
-        dropped = method.log_ratio(z, 0.999)
+        dropped = method.log_density_ratio(z, 0.999)
     assert hidden.shape == (1, 625)
     assert dropped.abs() > 100 * hidden.abs().mean() or dropped == 0  # a few survivors, each a thousand times larger
 
@@ -72,21 +72,21 @@ def test_ratio_is_three_layers_of_tanh():
 def test_an_undecided_ratio_loses_two_log_two():
     method = build("vae-iop")
     torch.nn.init.zeros_(method.ratio[-1].weight)
-    loss = method.ratio_step(images(), handle(method))["ratio"]
+    loss = method.discriminator_step(images(), handle(method))["disc_loss"]
     assert loss.item() == pytest.approx(2 * math.log(2))
 
 
 def test_ratio_loss_calls_posterior_samples_one_and_prior_samples_zero():
     method, x = with_ratio(build("vae-iop"), torch.zeros(M), bias=3.0), images()
     opt = Recorder()
-    method.ratio_step(x, opt)
+    method.discriminator_step(x, opt)
     expected = math.log(1 + math.exp(-3)) + math.log(1 + math.exp(3))
     assert opt.losses["ratio"].item() == pytest.approx(expected)
     method, opt = with_ratio(shifted(build("vae-iop"), 50.0), torch.ones(M)), Recorder()
-    method.ratio_step(x, opt)  # posterior samples lie far on the side that this T calls posterior
+    method.discriminator_step(x, opt)  # posterior samples lie far on the side that this T calls posterior
     assert opt.losses["ratio"] < 5
     method, opt = with_ratio(shifted(build("vae-iop"), -50.0), torch.ones(M)), Recorder()
-    method.ratio_step(x, opt)
+    method.discriminator_step(x, opt)
     assert opt.losses["ratio"] > 100
 
 
@@ -115,13 +115,13 @@ def test_ratio_learns_the_log_ratio_of_two_known_gaussians():
     method.posterior = lambda x: (torch.ones(len(x), 2), torch.ones(len(x), 2))
     opt, x = handle(method, lr_factor=3.0), images(256)
     for _ in range(200):
-        method.ratio_step(x, opt)
+        method.discriminator_step(x, opt)
     with torch.no_grad():
         z = 0.5 + 0.7 * torch.randn(500, 2)  # between the two
-        error = method.log_ratio(z) - (z.sum(1) - 1)
+        error = method.log_density_ratio(z) - (z.sum(1) - 1)
     assert error.abs().mean() < 0.25
     posterior, prior = torch.randn(500, 2) + 1, torch.randn(500, 2)
-    assert method.log_ratio(posterior).mean() > 0.5 > -0.5 > method.log_ratio(prior).mean()
+    assert method.log_density_ratio(posterior).mean() > 0.5 > -0.5 > method.log_density_ratio(prior).mean()
 
 
 def test_vae_moves_once_then_the_ratio_n_times_on_fresh_batches():
@@ -149,8 +149,8 @@ def test_gradient_of_the_vae_flows_through_the_ratio_and_not_from_its_own_steps(
     method.ratio[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].requires_grad))
     method.update(Stream(), handle(method), 0)
     assert seen == [True] + 10 * [False]  # the VAE's sample; then posterior and prior samples of five steps
-    _, values = method.infer(images())
-    (gradient,) = torch.autograd.grad(values["correction"].mean(), method.encoder[0].weight)
+    _, values = method.sample_with_kl(images())
+    (gradient,) = torch.autograd.grad(values["log_density_ratio"].mean(), method.encoder[0].weight)
     assert gradient.abs().max() > 0
 
 
@@ -194,18 +194,18 @@ def test_weights_survive_a_ratio_of_any_size():
     assert method.prior(5).isfinite().all()
 
 
-def test_health_tells_how_many_proposals_count():
+def test_diagnostics_tell_how_many_proposals_count():
     method, x = build("vae-iop").eval(), images(50)
     with torch.no_grad():
         flat = with_ratio(method, torch.zeros(M), bias=2.0).diagnostics(x)
         tilted = with_ratio(method, torch.tensor([1.0, 0, 0, 0])).diagnostics(x)
         kl = gaussian_kl(*method.posterior(x))
     assert flat["effective_proposals"].item() == pytest.approx(25_000, rel=1e-3)
-    assert flat["effective_share"].item() == pytest.approx(1, rel=1e-3)
-    assert flat["correction"].item() == pytest.approx(2)
+    assert flat["effective_ratio"].item() == pytest.approx(1, rel=1e-3)
+    assert flat["log_density_ratio"].item() == pytest.approx(2)
     assert flat["kl"].item() == pytest.approx(kl.sum(1).mean().item() - 2, rel=1e-4)
     assert flat["active_dims_kl"] == (kl.mean(0) > 0.01).sum()
-    assert tilted["effective_share"].item() == pytest.approx(math.exp(-1), rel=0.2)  # E[w]^2 / E[w^2] of exp(z)
+    assert tilted["effective_ratio"].item() == pytest.approx(math.exp(-1), rel=0.2)  # E[w]^2 / E[w^2] of exp(z)
 
 
 @pytest.mark.parametrize("knobs", [{"dropout": 1.0}, {"dropout": -0.1}, {"n_ratio": 0}, {"proposals": 0}])

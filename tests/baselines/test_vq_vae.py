@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from baselines.vq_vae import VQVAE, VQVAEConfig, perplexity, vectors
+from baselines.vq_vae import VQVAE, VQVAEConfig, flat_vectors, perplexity
 from benchmark.data.batches import Batches
 from benchmark.method import Budget, Fit
 from benchmark.networks import BatchNorm2d
@@ -70,10 +70,10 @@ def test_the_quantiser_keeps_full_precision_under_autocast():
     method, z = model(codes=512), torch.randn(8, M, 7, 7)
     twin = copy.deepcopy(method)
     grid = method.nearest(z)
-    method.follow(vectors(z), grid.flatten())
+    method.update_codebook(flat_vectors(z), grid.flatten())
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(twin.nearest(z), grid)
-        twin.follow(vectors(z), grid.flatten())
+        twin.update_codebook(flat_vectors(z), grid.flatten())
     assert same(book(method), book(twin))
     assert torch.equal(method.nearest(z.bfloat16()), method.nearest(z.bfloat16().float()))
 
@@ -91,7 +91,7 @@ def test_a_code_is_the_flat_quantised_grid():
 
 def test_vectors_are_the_positions_of_a_grid():
     z = torch.randn(2, 3, 4, 5)
-    assert torch.equal(vectors(z).view(2, 4, 5, 3)[1, 2, 3], z[1, :, 2, 3])
+    assert torch.equal(flat_vectors(z).view(2, 4, 5, 3)[1, 2, 3], z[1, :, 2, 3])
 
 
 @pytest.mark.parametrize(("counts", "value"), [([5, 5, 5, 5], 4), ([0, 9, 0], 1), ([1, 1, 2, 0], 2**1.5)])
@@ -155,7 +155,7 @@ def test_codebook_follows_its_vectors_by_moving_averages():
     method, z, chosen = model(decay=0.9), torch.randn(20, M), torch.randint(12, (20,))
     method.counts.copy_(torch.rand(16) * 5)
     before = book(method)
-    used = method.follow(z, chosen)
+    used = method.update_codebook(z, chosen)
     total = sum(0.9 * before["counts"][k] + 0.1 * (chosen == k).sum() for k in range(16))
     for k in range(16):
         n = 0.9 * before["counts"][k] + 0.1 * (chosen == k).sum()
@@ -168,10 +168,10 @@ def test_codebook_follows_its_vectors_by_moving_averages():
 
 def test_codebook_settles_on_the_means_of_its_clusters():
     method, centres = model(codes=2), torch.tensor([[3.0] * M, [-3.0] * M])
-    method.place(torch.tensor([True, True]), centres, 1.0)
+    method.replace_codes(torch.tensor([True, True]), centres, torch.tensor(1.0))
     for _ in range(600):
         z = centres.repeat(20, 1) + 0.5 + 0.1 * torch.randn(40, M)
-        method.follow(z, method.nearest(z.T[None, :, None])[0, 0])
+        method.update_codebook(z, method.nearest(z.T[None, :, None])[0, 0])
     torch.testing.assert_close(method.codebook.sort(0).values, centres.flip(0) + 0.5, atol=0.05, rtol=0)
 
 
@@ -180,7 +180,9 @@ def test_codebook_is_consistent_from_the_start():
     assert torch.equal(method.codebook, method.sums)
     assert (method.counts == 1).all()
     before = method.codebook.clone()
-    method.follow(torch.zeros(0, M), torch.zeros(0, dtype=torch.long))  # nothing chosen: averages fade, codes stay
+    method.update_codebook(
+        torch.zeros(0, M), torch.zeros(0, dtype=torch.long)
+    )  # nothing chosen: averages fade, codes stay
     torch.testing.assert_close(method.codebook, before)
     assert {"codebook", "counts", "sums", "pixel_variance"} <= dict(method.named_buffers()).keys()
     assert not {"codebook", "sums"} & dict(method.named_parameters()).keys()
@@ -188,7 +190,7 @@ def test_codebook_is_consistent_from_the_start():
 
 def test_first_step_places_the_codes_on_encoder_outputs():
     method, x = model(decay=1 - 1e-7), images()  # the averages hardly move
-    z = vectors(copy.deepcopy(method).encoder(x))
+    z = flat_vectors(copy.deepcopy(method).encoder(x))
     method.update(itertools.repeat(x), handle(method, phase="train"), 0)
     distance, nearest = (method.codebook[:, None] - z[None]).abs().amax(2).min(1)
     assert distance.max() < 1e-5
@@ -209,14 +211,14 @@ def test_later_steps_do_not_place_them_again():
 
 def test_fewer_vectors_than_codes_are_used_evenly():
     method, z = model(), torch.randn(5, M)
-    method.place(torch.ones(16, dtype=torch.bool), z, 1.0)
+    method.replace_codes(torch.ones(16, dtype=torch.bool), z, torch.tensor(1.0))
     assert sorted(rows_in(method.codebook, z).bincount().tolist()) == [3, 3, 3, 3, 4]
 
 
 def test_place_moves_the_chosen_codes_only_and_consistently():
     method, z, which = model(), torch.randn(40, M), torch.arange(16) % 3 == 0
     before = book(method)
-    method.place(which, z, torch.tensor(2.5))
+    method.replace_codes(which, z, torch.tensor(2.5))
     after = book(method)
     for name in before:
         assert torch.equal(before[name][~which], after[name][~which])
@@ -244,8 +246,8 @@ def test_hardly_used_codes_are_moved_now_and_then(step, moves):
 @pytest.mark.parametrize(("reseeds", "steps", "wanted"), [(5, 100, [20, 40, 60, 80]), (5, 3, [1, 2]), (0, 100, [])])
 def test_moves_of_unused_codes_are_spread_over_the_budget(reseeds, steps, wanted, monkeypatch):
     method, placed = model(reseeds=reseeds), []
-    monkeypatch.setattr(VQVAE, "place", lambda self, which, z, count: placed.append(len(which)))
-    monkeypatch.setattr(VQVAE, "follow", lambda self, z, chosen: torch.ones(16))
+    monkeypatch.setattr(VQVAE, "replace_codes", lambda self, mask, z, count: placed.append(len(mask)))
+    monkeypatch.setattr(VQVAE, "update_codebook", lambda self, z, chosen: torch.ones(16))
     monkeypatch.setattr(VQVAE, "objective", lambda self, x, z, e: {"total": z.sum()})
     phase, opt, seen = method.phases(Budget(steps, 8))[1], Idle(), []
     for step in range(steps):
@@ -301,7 +303,7 @@ def test_each_phase_steps_its_own_networks():
     assert batches.drawn == 1
     assert logs.keys() >= {"reconstruction", "commitment", "perplexity", "used_codes", "rms_code"}
     spy, before = Spy(method, handle(method, phase="prior")), {k: v.clone() for k, v in method.named_buffers()}
-    logs = method.update_prior(grids_of(8), spy, 0)
+    logs = method.prior_update(grids_of(8), spy, 0)
     assert spy.seen == [("prior", {"pixelcnn"})]
     assert logs.keys() == {"nll"}
     assert all(torch.equal(before[k], v) for k, v in method.named_buffers())  # what its inputs were computed from
@@ -310,12 +312,14 @@ def test_each_phase_steps_its_own_networks():
 def test_codebook_moves_after_the_step_toward_what_was_quantised():
     method, x = model(), images()
     opt, seen = handle(method, phase="train"), {}
-    follow = method.follow
-    method.follow = lambda z, chosen: seen.update(z=z, chosen=chosen, e=method.codebook.clone()) or follow(z, chosen)
+    update_codebook = method.update_codebook
+    method.update_codebook = lambda z, chosen: (
+        seen.update(z=z, chosen=chosen, e=method.codebook.clone()) or update_codebook(z, chosen)
+    )
     twin = copy.deepcopy(method)
     method.update(itertools.repeat(x), opt, 1)
     z = twin.encoder(x)
-    torch.testing.assert_close(seen["z"], vectors(z))
+    torch.testing.assert_close(seen["z"], flat_vectors(z))
     assert torch.equal(seen["chosen"], twin.nearest(z).flatten())
     assert torch.equal(seen["e"], twin.codebook)
 
@@ -348,7 +352,7 @@ class Rows:
 def test_nll_starts_near_the_uniform_one_and_falls_far_below():
     method, batches = build("vq-vae", width=0.125, prior_layers=2), grids_of(32)
     opt = handle(method, lr_factor=10.0, phase="prior")
-    losses = [method.update_prior(batches, opt, step)["nll"].item() for step in range(60)]
+    losses = [method.prior_update(batches, opt, step)["nll"].item() for step in range(60)]
     assert losses[0] == pytest.approx(math.log(512), abs=0.7)
     assert losses[-1] < 1.0  # what is left to know is log(2) / 4
 
@@ -357,21 +361,21 @@ def test_prior_draws_grids_in_raster_order_and_embeds_them():
     method = model().eval()
     z = method.prior(5, torch.Generator().manual_seed(1))
     uniform = torch.rand(5, 2, 2, generator=torch.Generator().manual_seed(1))
-    assert torch.equal(z, method.embed(method.pixelcnn.draw(uniform)).flatten(1))
+    assert torch.equal(z, method.embed(method.pixelcnn.sample(uniform)).flatten(1))
     first = method.prior(3, torch.Generator().manual_seed(1))
     assert torch.equal(first, z[:3])  # a sample does not depend on how many are drawn with it
-    rows_in(vectors(z.view(5, M, 2, 2)), method.codebook)
+    rows_in(flat_vectors(z.view(5, M, 2, 2)), method.codebook)
     with torch.no_grad():
         assert torch.equal(method.sample(5, torch.Generator().manual_seed(1)), method.decode(z))
 
 
-def test_health_counts_codes_and_measures_the_prior():
+def test_diagnostics_count_codes_and_measures_the_prior():
     method, x = model().eval(), images(20)
-    method.place(torch.ones(16, dtype=torch.bool), vectors(method.encoder(x)), 1.0)
+    method.replace_codes(torch.ones(16, dtype=torch.bool), flat_vectors(method.encoder(x)), torch.tensor(1.0))
     figures, grid = method.diagnostics(x), method.indices(x)
-    share = grid.flatten().bincount(minlength=16) / grid.numel()
+    ratio = grid.flatten().bincount(minlength=16) / grid.numel()
     assert figures["used_codes"] == len(grid.unique()) > 1
-    torch.testing.assert_close(figures["perplexity"], torch.prod(share**-share))
+    torch.testing.assert_close(figures["perplexity"], torch.prod(ratio**-ratio))
     torch.testing.assert_close(figures["nll"], cross_entropy(method.pixelcnn(grid), grid))
 
 

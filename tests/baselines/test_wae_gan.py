@@ -22,7 +22,7 @@ def test_an_undecided_discriminator_loses_two_log_two():
     with torch.no_grad():
         method.discriminator[-1].weight.zero_()
     losses = method.update(Stream(), handle(method), 0)
-    assert losses["discriminator"].item() == pytest.approx(2 * math.log(2))
+    assert losses["disc_loss"].item() == pytest.approx(2 * math.log(2))
     assert losses["adv_loss"].item() == pytest.approx(math.log(2))
 
 

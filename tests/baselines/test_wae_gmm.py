@@ -63,7 +63,7 @@ def test_with_one_component_it_is_wae_gan():
         torch.manual_seed(1)
         z = torch.randn(8, M)
         method.prior = lambda n, generator=None: z + (method.means[0] if name == "wae-gmm" else 0)
-        return [method.update(iter([x]), opt, step)["discriminator"].item() for step in range(3)]
+        return [method.update(iter([x]), opt, step)["disc_loss"].item() for step in range(3)]
 
     method = build("wae-gmm", components=1)
     z = method.prior(50_000)

@@ -70,12 +70,12 @@ def test_flexae_losses_have_the_signs_of_the_paper():
     method, x, n = build("flexae", penalty=0.0), images(), torch.randn(8, M)
     real, fake = method.critic(method.encode(x)).mean(), method.critic(method.prior_generator(n)).mean()
     opt = handle(method)
-    torch.testing.assert_close(method.encoder_step(x, opt)["encoder"], real)  # Eq. 8
-    torch.testing.assert_close(method.prior_step(n, opt)["prior"], -fake)  # Eq. 7
+    torch.testing.assert_close(method.encoder_step(x, opt)["adv_loss"], real)  # Eq. 8
+    torch.testing.assert_close(method.prior_step(n, opt)["prior_adv_loss"], -fake)  # Eq. 7
     z = method.encode(x).detach()
     distance = method.critic(z).mean() - method.critic(method.prior_generator(n)).mean()
     logs = method.critic_step(z, n, opt)
-    torch.testing.assert_close(logs["critic"], -distance)  # Eq. 6 without its penalty
+    torch.testing.assert_close(logs["critic_loss"], -distance)  # Eq. 6 without its penalty
     torch.testing.assert_close(logs["distance"], distance.detach())
     torch.testing.assert_close(logs["rms_code"], z.square().mean().sqrt())
     torch.testing.assert_close(logs["distance_per_rms"], logs["distance"] / logs["rms_code"])
@@ -187,7 +187,7 @@ def test_smoothing_step_raises_the_image_critic_on_interpolations(monkeypatch):
             return method.image_critic(method.decode(0.3 * method.encode(x) + 0.7 * method.encode(x_other))).mean()
 
     before = score()
-    torch.testing.assert_close(method.smoothing_step(x, x_other, handle(method))["smooth"], -before)  # Eq. 10
+    torch.testing.assert_close(method.smoothing_step(x, x_other, handle(method))["image_adv_loss"], -before)  # Eq. 10
     assert score() > before
 
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ...core.errors import FlexbenchError
 from ...core.files import read_jsonl
+from ...core.old_names import current_log_row
 from ...metrics import METRICS
 from .. import tables
 from ..rows import run_file
@@ -68,7 +69,7 @@ def losses(job: pd.Series) -> pd.DataFrame:
     """
     file = run_file(job.folder, LOG)
     found, before, phase, length = [], 0, None, 0
-    for row in read_jsonl(file) if file else ():
+    for row in map(current_log_row, read_jsonl(file)) if file else ():
         if row["phase"] != phase:
             before, phase, length = before + length, row["phase"], 0
         length = row.get("of", row["step"])

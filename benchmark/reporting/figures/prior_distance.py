@@ -13,6 +13,7 @@ import pandas as pd
 
 from ...core.errors import FlexbenchError
 from ...core.files import read_jsonl
+from ...core.old_names import current_log_row
 from ...metrics import METRICS
 from .. import tables
 from ..selection import ordered, with_one_image_count, with_one_value
@@ -111,7 +112,7 @@ def logged(folder: Path, numbers: int) -> pd.DataFrame:
     """Return the quantities in a training log: quantity, step, value. The squared error is divided by `numbers`."""
     rows = [
         (quantity, row["step"], row[key] / (numbers if quantity == ERROR else 1))
-        for row in read_jsonl(folder / "train.jsonl")
+        for row in map(current_log_row, read_jsonl(folder / "train.jsonl"))
         for key, quantity in LOGGED.items()
         if row.get(key) is not None
     ]
