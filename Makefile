@@ -38,7 +38,7 @@ types: $(VENV)/installed
 
 docs: $(VENV)/docs-installed   ## the documentation site, in site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo "Pages: site/index.html"
+	@echo "Pages: site/index.html. With search: $(BIN)/mkdocs serve"
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
