@@ -249,7 +249,7 @@ def test_runs_without_a_log_are_named_below_the_curves_of_the_others(tmp_path: P
     (job(tmp_path, "flexae").folder / "train.jsonl").unlink()
     (plot,) = figure("curves", tmp_path)
     assert set(plot.frame.model) == {"VAE"}
-    assert plot.caption.endswith("because the run folder has no train.jsonl here: FLEXAE (seed 0).")
+    assert plot.caption.endswith("because their train.jsonl is not here: FLEXAE on sprites (seed 0).")
 
 
 def test_the_loss_that_most_models_log_looks_the_same_everywhere():
