@@ -20,7 +20,8 @@ from benchmark.evaluation.images import save_grid
 from benchmark.jobs.config import JobConfig, TrainConfig
 from benchmark.jobs.job import Job
 from benchmark.jobs.results import ResultRow
-from benchmark.reporting.figures import FIGURES, Query, labels, make_several, pareto, save, style
+from benchmark.reporting import rows
+from benchmark.reporting.figures import FIGURES, Query, curves, labels, make_several, pareto, save, style
 from benchmark.reporting.figures.scores import info_of
 
 SPACE = "efficientnet_lite0@128"
@@ -43,9 +44,9 @@ def job(out: Path, model: str, m: int = 8, seed: int = 0, dataset: str = "sprite
         base["checkpoint"] = "last" if step == 60 else f"step {step}"
         made.record([ResultRow(**base, step=step, family=f, metric=f"{f}10k_test@{SPACE}", value=v)
                      for f, v in values.items()])  # fmt: skip
-    rows = [{"phase": phase, "step": step, "of": 30, "loss/reconstruction": 10.0 / step + seed, f"loss/{name}": -step}
+    logged = [{"phase": phase, "step": step, "of": 30, "loss/reconstruction": 10.0 / step + seed, f"loss/{name}": -step}
             for phase, name in (("one", "critic"), ("two", "prior")) for step in (10, 20, 30)]  # fmt: skip
-    (made.folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (made.folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in logged))
     images = np.random.default_rng(seed).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
     save_grid(images, made.folder / "samples.png", columns=8)
     save_grid(images[:16], made.folder / "reconstructions.png", columns=8)
@@ -226,6 +227,49 @@ def test_every_figure_can_be_asked_for_and_none_imports_torch_or_pyplot_to_tell(
     subprocess.run([sys.executable, "-c", code, str(out)], check=True)
 
 
+# -- without run folders ------------------------------------------------------------------------------------------
+
+
+def test_figures_of_scores_need_no_run_folders_and_the_others_say_what_they_need(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    frame = rows.load_rows(out).assign(folder="")
+    monkeypatch.setattr(rows, "load_rows", lambda _: frame)
+    monkeypatch.chdir(tmp_path)
+    for name in ("train.jsonl", "samples.png", "model.safetensors"):
+        (tmp_path / name).write_text("{}")  # of no run: an empty folder name is not the current folder
+    plots, reasons = make_several(FIGURES, Query(out))
+    assert {plot.name for plot in plots} == {"pareto", "dims"} and all(len(drawn(plot).axes) for plot in plots)
+    assert reasons["curves"].startswith("figure curves needs the train.jsonl of a scored run")
+    assert reasons["4"].startswith("figure 4 needs reconstructions.png or samples.png of a scored run")
+    assert reasons["5"].startswith("figure 5 needs trained models")
+
+
+def test_runs_without_a_log_are_named_below_the_curves_of_the_others(tmp_path: Path):
+    job(tmp_path, "vae")
+    (job(tmp_path, "flexae").folder / "train.jsonl").unlink()
+    (plot,) = figure("curves", tmp_path)
+    assert set(plot.frame.model) == {"VAE"}
+    assert plot.caption.endswith("because their train.jsonl is not here: FLEXAE on sprites (seed 0).")
+
+
+def test_the_loss_that_most_models_log_looks_the_same_everywhere():
+    names = [("a", "penalty"), ("a", "error"), ("b", "error"), ("c", "error"), ("c", "penalty")]
+    assert curves.most_common_loss(pd.DataFrame(names, columns=["model", "loss"])) == "error"
+    looks = [curves.loss_looks(losses, "error")["error"] for losses in (["penalty", "error"], ["error"])]
+    assert looks[0] == looks[1] and curves.loss_looks(["penalty"], "error")["penalty"] != looks[0]
+
+
+def test_figures_of_several_output_roots(tmp_path: Path):
+    job(tmp_path / "a", "vae")
+    job(tmp_path / "b", "flexae")
+    query = Query((tmp_path / "a", tmp_path / "b"))
+    (pareto_plot,) = make_several(["pareto"], query)[0]
+    assert set(pareto_plot.frame.name.dropna()) == {"vae", "flexae"}
+    files = {file for plot in make_several(["4"], query)[0] for file in plot.frame.file}
+    assert len(files) == 4 and all(file.startswith("runs/") for file in files)
+
+
 # -- names beside points and lines --------------------------------------------------------------------------------
 
 
@@ -289,8 +333,8 @@ def test_figure_5_refuses_other_images_than_those_trained_on(trained: tuple[Path
 
     shutil.copytree(trained[0] / "runs", tmp_path / "runs")
     (path,) = tmp_path.glob("runs/*/*/*/metrics.jsonl")
-    rows = [json.loads(line) | {"dataset_hash": "0" * 64} for line in path.read_text().splitlines()]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = [json.loads(line) | {"dataset_hash": "0" * 64} for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(FlexbenchError, match="the images of 'digits' are not those"):
         figure("5", tmp_path)
 

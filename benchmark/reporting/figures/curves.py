@@ -44,19 +44,24 @@ def make(query: Query) -> list[Plot]:
         raise FlexbenchError(
             f"figure curves needs the {LOG} of a scored run, and no run folder under {query.place} has one with losses."
         )
-    frame = pd.concat([*logs, *(scores(job, query.results) for _, job in jobs.iterrows())], ignore_index=True)
+    pairs = [(log, scores(job, query.results)) for log, (_, job) in zip(logs, jobs.iterrows(), strict=True)]
+    frame = pd.concat([part for pair in pairs for part in pair], ignore_index=True)
     jobs = jobs.assign(has_log=has_log)
-    return [_plot(str(dataset), jobs[jobs.dataset == dataset], part)
-            for dataset, part in frame.groupby("dataset") if (part.phase != SCORE).any()]  # fmt: skip
+    plots = {dataset: frame[frame.dataset == dataset] for dataset in sorted(set(jobs.dataset[jobs.has_log]))}
+    note = missing_logs(jobs[~jobs.has_log])
+    shown = jobs[jobs.has_log]
+    return [_plot(dataset, shown[shown.dataset == dataset], part, note) for dataset, part in plots.items()]
 
 
-def _plot(dataset: str, jobs: pd.DataFrame, frame: pd.DataFrame) -> Plot:
-    shown, missing = jobs[jobs.has_log], jobs[~jobs.has_log]
-    presets, seeds = (", ".join(map(str, sorted(shown[c].unique()))) for c in ("preset", "seed"))
-    caption = f"{RULE} Preset {presets}; seeds {seeds}."
-    if len(missing):
-        names = ", ".join(f"{job['row']} (seed {job.seed})" for _, job in missing.iterrows())
-        caption += f" Losses left out, because the run folder has no {LOG} here: {names}."
+def missing_logs(jobs: pd.DataFrame) -> str:
+    """Return a sentence that names jobs without a log; empty for none."""
+    names = ", ".join(f"{job['row']} on {job.dataset} (seed {job.seed})" for _, job in jobs.iterrows())
+    return f" Losses left out, because their {LOG} is not here: {names}." if names else ""
+
+
+def _plot(dataset: str, jobs: pd.DataFrame, frame: pd.DataFrame, note: str) -> Plot:
+    presets, seeds = (", ".join(map(str, sorted(jobs[c].unique()))) for c in ("preset", "seed"))
+    caption = f"{RULE} Preset {presets}; seeds {seeds}.{note}"
     title = f"Losses over steps, {dataset_title(dataset)}"
     frame = frame.reset_index(drop=True)
     return Plot(f"curves-{dataset_slug(dataset)}", title, caption, frame, lambda: draw(frame))
