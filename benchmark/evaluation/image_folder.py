@@ -14,9 +14,9 @@ from ..data.folder import SUFFIXES, decode, square
 def read_images(folder: Path, channels: int, size: int, limit: int) -> np.ndarray:
     """Read at most `limit` images below a folder, in the order of their names: uint8 [n, channels, size, size].
 
-    Images of another shape are cropped at the centre and resized. Unreadable files are left out. A warning counts the
-    former and another one names the latter. Raises FlexbenchError if the folder does not exist, or if fewer than two
-    images can be read.
+    Images of another shape are cropped at the centre and resized; one warning counts them. Unreadable files are left
+    out; one warning names them. Raises FlexbenchError if the folder does not exist, or if fewer than two images can be
+    read.
     """
     if not folder.is_dir():
         raise FlexbenchError(

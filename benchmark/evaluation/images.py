@@ -50,7 +50,7 @@ def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None, 
 
     Args:
         columns: images in a row. By default the grid is as square as possible.
-        scale: whole factor by which pixels are repeated. By default the longer side of an image gets at least 48 pixels.
+        scale: whole factor by which pixels are repeated. By default the longer side gets at least 48 pixels.
     """
     canvas = grid(images, columns, scale)
     ensure_dir(Path(path).absolute().parent)
@@ -63,7 +63,7 @@ def grid(images: np.ndarray, columns: int | None = None, scale: int | None = Non
 
 
 def rows_of(height: int, size: int) -> int:
-    """Return the number of rows of a grid of this height in pixels, for images `size` pixels high and the default scale."""
+    """Return the number of rows of a grid of this height, for images `size` pixels high and the default scale."""
     return (height - GAP) // (size * math.ceil(COMFORTABLE / size) + GAP)
 
 
