@@ -220,4 +220,4 @@ def test_labels_lose_their_settings_only_where_that_leaves_them_different():
 def test_there_is_no_picture_of_a_vector(studies, flexbench):
     (run,) = studies.glob("runs/synthetic-mog/*/*")
     result = flexbench("sample", run, "--out", studies / "x.png")
-    assert result.exit_code == 2 and "of vectors there is no picture" in result.output
+    assert result.exit_code == 2 and "vectors have no picture" in result.output

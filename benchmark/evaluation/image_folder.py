@@ -1,4 +1,4 @@
-"""Read any folder of images as if a model had generated them."""
+"""Read a folder of images, to score them as generated images."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from ..data.folder import SUFFIXES, decode, square
 
 
 def read_images(folder: Path, channels: int, size: int, limit: int) -> np.ndarray:
-    """At most `limit` images below a folder, in the order of their names: uint8 [n, channels, size, size].
+    """Read at most `limit` images below a folder, in the order of their names: uint8 [n, channels, size, size].
 
-    Images of another shape are cropped at the centre and resized, and unreadable files are left out, with one
-    warning for each. Raises FlexbenchError if there is no such folder, or if fewer than two images can be read.
+    Images of another shape are cropped at the centre and resized; one warning counts them. Unreadable files are left
+    out; one warning names them. Raises FlexbenchError if the folder does not exist, or if fewer than two images can be
+    read.
     """
     if not folder.is_dir():
         raise FlexbenchError(
@@ -26,7 +27,7 @@ def read_images(folder: Path, channels: int, size: int, limit: int) -> np.ndarra
     for path in paths:
         try:
             image = decode(path)
-        except Exception:  # Pillow raises many kinds for damaged files
+        except Exception:  # Pillow raises exceptions of many classes for damaged files
             broken.append(path.name)
             continue
         resized += image.size != (size, size)

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 GAP = 2  # pixels between and around the images of a grid
 LIGHT = 230  # grey level of the gaps
-COMFORTABLE = 48  # pixels an image of a grid should measure at least
+COMFORTABLE = 48  # least size in pixels of an image in a grid
 
 
 def to_uint8(x: torch.Tensor) -> np.ndarray:
-    """Float images [N, C, H, W] -> uint8 [N, C, H, W]: clamped to [0, 1], times 255, rounded half to even.
+    """Convert float images [N, C, H, W] to uint8: clamped to [0, 1], times 255, rounded half to even.
 
-    Every image is scored as this 8-bit picture, the one a user would save. Raises FlexbenchError on NaN and on
-    integer images, which are 8-bit already or on another scale.
+    Every image is scored as this 8-bit picture, which is the one a user would save. Raises FlexbenchError for NaN and
+    for integer images, which are 8-bit already or on another scale.
     """
     if not x.is_floating_point() or x.ndim != 4:
         raise FlexbenchError(f"expected float images [N, C, H, W] in [0, 1], got {x.dtype} {tuple(x.shape)}.")
@@ -34,9 +34,9 @@ def to_uint8(x: torch.Tensor) -> np.ndarray:
 
 
 def as_stored(x: torch.Tensor) -> np.ndarray:
-    """What a model makes, in the form in which its data are stored: 8-bit pictures, or vectors float32 [N, D, 1, 1].
+    """Convert a model's output to the form of its stored data: 8-bit images, or vectors float32 [N, D, 1, 1].
 
-    Raises FlexbenchError as `to_uint8`, and on vectors that hold NaN or infinity.
+    Raises FlexbenchError for vectors that hold NaN or infinity, and what `to_uint8` raises.
     """
     if x.shape[2:] != (1, 1):
         return to_uint8(x)
@@ -49,8 +49,8 @@ def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None, 
     """Write uint8 images [N, C, H, W], C = 1 or 3, as one PNG, row by row with light gaps.
 
     Args:
-        columns: images in a row; as square as possible by default.
-        scale: whole factor of enlargement, pixels repeated; by default images get at least 48 pixels wide or high.
+        columns: images in a row. By default the grid is as square as possible.
+        scale: whole factor by which pixels are repeated. By default the longer side gets at least 48 pixels.
     """
     canvas = grid(images, columns, scale)
     ensure_dir(Path(path).absolute().parent)
@@ -58,12 +58,12 @@ def save_grid(images: np.ndarray, path: str | Path, columns: int | None = None, 
 
 
 def grid(images: np.ndarray, columns: int | None = None, scale: int | None = None) -> np.ndarray:
-    """The picture that `save_grid` writes, uint8 [H', W', C]: row by row with light gaps."""
+    """Return the picture that `save_grid` writes, uint8 [H', W', C]."""
     return _grid(_enlarged(images, scale), columns or math.ceil(math.sqrt(len(images))))
 
 
 def rows_of(height: int, size: int) -> int:
-    """How many rows a grid of this height in pixels has, of images `size` pixels high, enlarged as by default."""
+    """Return the number of rows of a grid of this height, for images `size` pixels high and the default scale."""
     return (height - GAP) // (size * math.ceil(COMFORTABLE / size) + GAP)
 
 
@@ -86,7 +86,7 @@ def _png(image: np.ndarray) -> bytes:
 
 def _enlarged(images: np.ndarray, scale: int | None) -> np.ndarray:
     if images.shape[2:] == (1, 1):
-        raise FlexbenchError("of vectors there is no picture; in Python, benchmark.load(RUN).sample(n) draws them.")
+        raise FlexbenchError("vectors have no picture; in Python, benchmark.load(RUN).sample(n) draws vectors.")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
         raise FlexbenchError(f"a grid needs uint8 images [N, 1 or 3, H, W], got {images.dtype} {images.shape}.")
     scale = scale or math.ceil(COMFORTABLE / max(images.shape[2:]))

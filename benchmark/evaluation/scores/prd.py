@@ -113,7 +113,7 @@ def _check(generated: np.ndarray, reference: np.ndarray, runs: int, clusters: in
 def _principal_scores(x: np.ndarray, components: int) -> np.ndarray:
     """float64 [m, d] -> float32 [m, k], the coordinates on the first k = min(components, m, d) principal axes.
 
-    Exact rather than randomised: the space is then the same for every seed, and only the wanted eigenvectors of
+    The method is exact and not randomised, so the space is the same for every seed. Only the wanted eigenvectors of
     the smaller of covariance and Gram matrix are computed, which costs less than a few runs of k-means.
     """
     from scipy.linalg import eigh
