@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from benchmark.core.old_names import OLD_DIAGNOSTIC_NAMES, current_loss_names
 from benchmark.jobs.config import replace_fields
 from benchmark.method import Budget, Fit, Train
 from benchmark.optim import Optimizers
@@ -101,6 +102,8 @@ def test_logged_losses_are_scalars_and_the_first_phase_shows_reconstructions(nam
     logs = [phase.update(batches, handle(method, phase=phase.name), 0) for phase, batches in train_phases(method)]
     assert "reconstruction" in logs[0]
     assert all(value.dim() == 0 and value.isfinite() for losses in logs for value in losses.values())
+    assert all(current_loss_names(losses) == losses for losses in logs)  # no name has an older meaning
+    assert not method.diagnostics(images()).keys() & OLD_DIAGNOSTIC_NAMES.keys()
 
 
 @pytest.mark.parametrize(("size", "channels"), [(28, 1), (32, 3), (64, 3)])
