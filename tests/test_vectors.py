@@ -178,7 +178,7 @@ def test_tables_show_distances_alone(studies, flexbench):
     assert result.exit_code == 0, result.output
     assert "Table 1" in result.output and "Table 2" not in result.output and "Table 4" not in result.output
     alone = flexbench("table", "2", "--out", studies)
-    assert alone.exit_code == 2 and "of vectors, only distances are" in alone.output
+    assert alone.exit_code == 2 and "Vectors have Frechet distances only" in alone.output
 
 
 def test_images_and_vectors_stand_side_by_side(studies, flexbench, tmp_path):

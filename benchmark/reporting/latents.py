@@ -39,7 +39,7 @@ class Walks:
 class Direction:
     """A direction in code space: the mean code of images with an attribute minus that of images without it."""
 
-    name: str  # "Smiling", or "3 to 4" for two classes
+    name: str  # of the attribute, or "3 to 4" for two classes
     vector: np.ndarray  # float32 [code_dim]
     start: np.ndarray  # a test image without the attribute, uint8 [C, S, S]
     images: np.ndarray  # its code plus each multiple of the vector, decoded: uint8 [multiples, C, S, S]

@@ -245,6 +245,14 @@ def test_figures_of_scores_need_no_run_folders_and_the_others_say_what_they_need
     assert reasons["5"].startswith("figure 5 needs trained models")
 
 
+def test_models_without_a_grid_are_named_below_the_grids_of_the_others(tmp_path: Path):
+    job(tmp_path, "vae")
+    (job(tmp_path, "flexae").folder / "samples.png").unlink()
+    captions = {plot.name: plot.caption for plot in figure("4", tmp_path)}
+    assert captions["4-sprites-samples"].endswith("because their samples.png is not here: FLEXAE.")
+    assert "Left out" not in captions["4-sprites-reconstructions"]
+
+
 def test_runs_without_a_log_are_named_below_the_curves_of_the_others(tmp_path: Path):
     job(tmp_path, "vae")
     (job(tmp_path, "flexae").folder / "train.jsonl").unlink()

@@ -27,7 +27,7 @@ RULE = (
 
 
 def make(query: Query) -> list[Plot]:
-    """One plot with a panel per dataset and latent size; raises what `selection.comparable_rows` raises."""
+    """Return one plot with a panel per dataset and latent size. Raises what `selection.comparable_rows` raises."""
     rows = selection.comparable_rows(query.results, [METRIC], query.preset, query.space, query.images)
     rows = selection.main_sizes(rows, rows[rows.family == METRIC.family])
     frame = points(rows)

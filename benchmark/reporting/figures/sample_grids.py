@@ -32,7 +32,7 @@ def make(query: Query) -> list[Plot]:
     """Return two plots per dataset, with one grid per model. FlexbenchError if no scored run has its grids here."""
     jobs = tables.scored_jobs(of_images(query.results, "figure 4"), query.preset)
     jobs = jobs.assign(model=tables.row_labels(jobs), name=jobs.model)
-    plots = [_plot(query, str(dataset), kind, found) for dataset, part in jobs.groupby("dataset") for kind in KINDS
+    plots = [_plot(query, part, kind, found) for _, part in jobs.groupby("dataset") for kind in KINDS
              if len(found := first_seeds(part, kind))]  # fmt: skip
     if not plots:
         files = " or ".join(f"{kind}.png" for kind in KINDS)
@@ -47,16 +47,19 @@ def first_seeds(jobs: pd.DataFrame, kind: str) -> pd.DataFrame:
     return jobs.loc[jobs.groupby("model", sort=False).seed.idxmin()]
 
 
-def _plot(query: Query, dataset: str, kind: str, jobs: pd.DataFrame) -> Plot:
-    files = list(jobs.file)
-    frame = jobs.assign(file=[_relative(file, query) for file in files], sha256=[sha256_file(f) for f in files])
+def _plot(query: Query, jobs: pd.DataFrame, kind: str, shown: pd.DataFrame) -> Plot:
+    dataset, files = str(shown.dataset.iloc[0]), list(shown.file)
+    frame = shown.assign(file=[_relative(file, query) for file in files], sha256=[sha256_file(f) for f in files])
+    missing = [model for model in dict.fromkeys(jobs.model) if model not in set(shown.model)]
     caption = (
         f"{KINDS[kind]} No image is chosen by hand. Each model: its lowest seed, last checkpoint. Preset "
-        f"{', '.join(sorted(jobs.preset.unique()))}."
+        f"{', '.join(sorted(shown.preset.unique()))}."
     )
+    if missing:
+        caption += f" Left out, because their {kind}.png is not here: {', '.join(missing)}."
     title = f"{kind.capitalize()}, {dataset_title(dataset)}"
     return Plot(f"4-{dataset_slug(dataset)}-{kind}", title, caption, frame[COLUMNS].reset_index(drop=True),
-                lambda: draw(files, list(jobs.model), kind))  # fmt: skip
+                lambda: draw(files, list(shown.model), kind))  # fmt: skip
 
 
 def _relative(file: Path, query: Query) -> str:
