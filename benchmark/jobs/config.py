@@ -45,6 +45,7 @@ class Preset:
 
 PRESETS = {
     "smoke": Preset(TrainConfig(30, 32, 0.125, 5.0), 256, "does it run: seconds per model"),
+    "demo": Preset(TrainConfig(400, 64, 0.125, 10.0), 449, "first pictures of small digits: seconds per model"),
     "cpu": Preset(TrainConfig(3_000, 64, 0.25, 5.0), 10_000, "a real comparison on a laptop: minutes per model"),
     "paper": Preset(TrainConfig(130_000, 128, 1.0, 1.0), 10_000, "the paper's budget, on a GPU"),
 }
