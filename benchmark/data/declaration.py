@@ -13,8 +13,6 @@ from ..core.errors import FlexbenchError
 if TYPE_CHECKING:
     import numpy as np
 
-    from .source import Source
-
 VECTOR_SPACE = "coordinates"  # name of the feature space that keeps vectors as they are
 SIZES = range(8, 513, 4)  # sides in pixels that the shared networks accept
 LARGEST_LATENT = 4096
@@ -61,7 +59,8 @@ class DatasetInfo:
     resizable: bool = False  # whether --image-size may replace `size`
     form: str = ""  # how a name with an argument is written: "name:N", or "name:PATH" for a path of this machine
     load: Callable[[Path], Mapping[str, Any]] | None = field(default=None, compare=False, repr=False)
-    open: Callable[[DatasetInfo, Path, bool], Source] | None = field(default=None, compare=False, repr=False)
+    # gets the declaration, the data folder and whether it may download; returns a `source.Source`
+    open: Callable[[DatasetInfo, Path, bool], Any] | None = field(default=None, compare=False, repr=False)
     parse: Callable[[DatasetInfo, str], DatasetInfo] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from ...core.files import read_jsonl
 from ...core.old_names import current_log_row
 from ...metrics import METRICS
 from .. import tables
+from ..rows import run_file
 from ..selection import ordered, with_one_image_count, with_one_value
 from . import style
 from .plot import Plot, Query
@@ -101,18 +102,21 @@ def quantities(scored: pd.DataFrame, numbers: int) -> pd.DataFrame:
     for _, job in jobs.iterrows():
         own = scored[(scored.hash == job.hash) & scored.family.isin(SCORED)].drop_duplicates(["family", "step"])
         found = own[["family", "step", "value"]].set_axis(["quantity", "step", "value"], axis=1)
-        part = pd.concat([logged(Path(job.folder), numbers), found])
+        part = pd.concat([logged(run_file(job.folder, "train.jsonl"), numbers), found])
         parts.append(part.assign(model=job["row"], name=job.model, seed=job.seed))
     real = scored[scored.family == "real_fd"].head(1)
     parts.append(pd.DataFrame({"model": FLOOR, "quantity": "real_fd", "value": real.value}))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
-def logged(folder: Path, numbers: int) -> pd.DataFrame:
-    """Return the quantities in a training log: quantity, step, value. The squared error is divided by `numbers`."""
+def logged(log: Path | None, numbers: int) -> pd.DataFrame:
+    """Return the quantities in a training log: quantity, step, value; none if the log is not here.
+
+    The squared error is divided by `numbers`.
+    """
     rows = [
         (quantity, row["step"], row[key] / (numbers if quantity == ERROR else 1))
-        for row in map(current_log_row, read_jsonl(folder / "train.jsonl"))
+        for row in (map(current_log_row, read_jsonl(log)) if log else ())
         for key, quantity in LOGGED.items()
         if row.get(key) is not None
     ]
