@@ -1,11 +1,17 @@
 """Names of models, and models of the user's own files."""
 
 import re
+import subprocess
+import sys
 import textwrap
+from importlib.metadata import EntryPoint
+from types import ModuleType
 
 import pytest
 
+from benchmark import registry as registry_module
 from benchmark.core.errors import FlexbenchError
+from benchmark.data import DATASETS, DatasetInfo, info
 from benchmark.method import Method
 from benchmark.registry import BUILT_IN, Registry
 
@@ -133,3 +139,90 @@ def test_a_name_clash_names_both_owners(tmp_path):
     assert str(second) in str(caught.value)
     with pytest.raises(FlexbenchError, match=r"'vae' of .*c\.py is already defined by baselines\.vae:VAE"):
         Registry.load([write(tmp_path / "c.py", "vae")])
+
+
+DATASET = """
+from benchmark.data import DATASETS, DatasetInfo
+from benchmark.data.digits import DIGITS  # importing is not defining
+
+OTHER = DATASETS["mnist"]
+MINE = DatasetInfo(name="{name}", title="Mine", channels=1, size=8, latent_dim=4, load=lambda data_dir: {{}})
+"""
+
+
+@pytest.fixture
+def tables():
+    """The process-wide tables of datasets are restored after the test."""
+    before = [(table, dict(table)) for table in (DATASETS, info._origins, info._hashes)]
+    yield
+    for table, content in before:
+        table.clear()
+        table.update(content)
+
+
+def test_a_file_adds_the_datasets_it_defines_and_may_be_included_again(tmp_path, tables):
+    path, count = write(tmp_path / "sets.py", text=DATASET.format(name="my-set")), len(DATASETS)
+    for _ in range(2):
+        registry = Registry.load([path])
+        assert [(found.noun, found.name) for found in registry.included] == [("dataset", "my-set")]
+        assert len(DATASETS) == count + 1 and DATASETS["my-set"] is registry.included[0].value
+    assert info.origin_of("my-set") == str(path)
+    before = info.source_hash("my-set")
+    write(path, text=DATASET.format(name="my-set") + "# changed\n")
+    Registry.load([path])
+    assert info.source_hash("my-set") != before
+
+
+def test_a_file_may_define_models_and_datasets(tmp_path, tables):
+    path = write(tmp_path / "both.py", text=DATASET.format(name="my-set") + MODEL.format(name="mine"))
+    assert [(f.noun, f.name) for f in Registry.load([path]).included] == [("model", "mine"), ("dataset", "my-set")]
+
+
+def test_a_dataset_of_two_origins_names_both(tmp_path, tables):
+    first, second = (write(tmp_path / f"{n}.py", text=DATASET.format(name="my-set")) for n in "ab")
+    with pytest.raises(FlexbenchError, match=r"'my-set' of .*b\.py is already defined by .*a\.py"):
+        Registry.load([first, second])
+    with pytest.raises(FlexbenchError, match=r"'digits' of .*c\.py is already defined by benchmark\.data\.digits"):
+        Registry.load([write(tmp_path / "c.py", text=DATASET.format(name="digits"))])
+    twice = DATASET.format(name="twice") + "AGAIN = DatasetInfo(**{**vars(MINE), 'title': 'Again'})\n"
+    with pytest.raises(FlexbenchError, match="defines the dataset 'twice' twice"):
+        Registry.load([write(tmp_path / "d.py", text=twice)])
+
+
+def test_a_file_that_only_imports_datasets_defines_nothing(tmp_path):
+    path = write(tmp_path / "none.py", text="from benchmark.data.digits import DIGITS")
+    with pytest.raises(FlexbenchError, match=r"defines no subclass of .* and no DatasetInfo"):
+        Registry.load([path])
+
+
+def installed(monkeypatch, group: str, value: str) -> None:
+    """Pretend that a package with one entry point is installed."""
+    point = EntryPoint("mine", value, group)
+    monkeypatch.setattr(registry_module, "entry_points", lambda group: [point] if group == point.group else [])
+
+
+def test_a_package_registers_datasets_by_entry_point(monkeypatch, tables):
+    module = ModuleType("a_package")
+    module.SET = DatasetInfo(name="packaged", title="P", channels=1, size=8, latent_dim=4, load=lambda data_dir: {})
+    monkeypatch.setitem(sys.modules, "a_package", module)
+    installed(monkeypatch, "flexbench.datasets", "a_package:SET")
+    for _ in range(2):
+        Registry.load()
+    assert DATASETS["packaged"] is module.SET and info.origin_of("packaged") == "a_package:SET"
+
+
+@pytest.mark.parametrize(("value", "message"), [
+    ("no_such_package:X", "'mine = no_such_package:X' of the group 'flexbench.datasets' cannot be loaded: ModuleNot"),
+    ("benchmark.data:DATASETS", "must name a DatasetInfo of benchmark.data.info"),
+])  # fmt: skip
+def test_a_bad_entry_point_is_named(monkeypatch, value, message):
+    installed(monkeypatch, "flexbench.datasets", value)
+    with pytest.raises(FlexbenchError, match=message):
+        Registry.load()
+
+
+def test_including_a_dataset_imports_no_torch(tmp_path):
+    path = write(tmp_path / "sets.py", text=DATASET.format(name="light"))
+    code = f"import sys; from benchmark.registry import Registry; Registry.load([{str(path)!r}]); " \
+           "sys.exit('torch' in sys.modules)"  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
