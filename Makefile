@@ -4,10 +4,10 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 OUT    ?= results/demo
-DEMO   := --models vae,vae-flow,vampprior,vae-iop,vq-vae,wae-gan,2s-vae,ae-gmm,rae-gmm,mask-aae,pioneer,alae,flexae,flexae-sr \
+DEMO   := --models "vae*,vampprior,vq-vae,wae-gan,2s-vae,ae-gmm,rae-gmm,mask-aae,pioneer,alae,flexae*" \
 	--datasets digits --preset demo --features pixels --jobs 2 --threads 1 --no-tracking \
 	--set vae.decoder_variance=0.02 --set vae-flow.decoder_variance=0.02 \
-	--set vampprior.decoder_variance=0.02 --set vae-iop.decoder_variance=0.02
+	--set vampprior.decoder_variance=0.02 --set vae-iop.decoder_variance=0.02 --set wae-gan.reg_scale=0.25
 STUDIES ?= results/studies
 STUDY  := --preset cpu --steps 1000 --width 0.125 --seeds 0-4 --jobs 2 --no-tracking --out $(STUDIES)
 R5     := --datasets synthetic-r5 --score-every 125 --set wae-gan.critic=wgan-gp

@@ -37,12 +37,12 @@ def test_the_example_model_is_short_and_keeps_the_contract(flexbench, tmp_path: 
 
 def demo_options() -> list[str]:
     """The options of the command by which `make demo` trains and scores."""
-    value = re.search(r"^DEMO +:= (.*(?:\\\n.*)*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
+    value = re.search(r"^DEMO +:= ((?:.*\\\n)*.*)", (ROOT / "Makefile").read_text(), re.MULTILINE)[1]
     return shlex.split(value.replace("\\\n", " "))
 
 
 def test_the_readme_shows_the_command_of_make_demo():
-    shown = shlex.split(section("demo").replace("\\\n", " ").replace("`", " "), comments=False)
+    shown = shlex.split(section("demo").replace("\\\n", " ").replace("`", " "))
     command = ["flexbench", "run", *demo_options(), "--out", "results/demo"]
     assert any(shown[i : i + len(command)] == command for i in range(len(shown)))
 
@@ -58,7 +58,7 @@ def test_the_demo_table_has_the_models_and_the_protocol_of_make_demo(flexbench, 
     assert [row.partition(" [")[0] for row in shown] == [*titles, "real images"]
     floor = shown.pop("real images")
     for row, values in shown.items():
-        assert all(least < score < 10 for least, score in zip(floor, values, strict=True)), row
+        assert all(least < score < 100 for least, score in zip(floor, values, strict=True)), row
 
 
 def test_the_mnist_table_is_the_committed_one():
