@@ -346,14 +346,14 @@ def sample(run_dir: Path, count: int, out: Path, seed: int, include: tuple[str, 
 
 
 @main.command()
-@click.argument("what", type=click.Choice(["models", "datasets", "metrics", "features", "runs"]))
+@click.argument("what", type=click.Choice(["models", "datasets", "metrics", "features", "presets", "runs"]))
 @click.option("-v", "--verbose", is_flag=True,
               help="runs: their diagnostics and last losses. models: the card of each, in Markdown. "
                    "datasets: a note on each.")  # fmt: skip
-@OUT
+@ROOTS
 @INCLUDE
-def ls(what: str, verbose: bool, out: Path, include: tuple[str, ...]) -> None:
-    """List what there is.
+def ls(what: str, verbose: bool, roots: tuple[Path, ...], include: tuple[str, ...]) -> None:
+    """List models, datasets, metrics, feature spaces, presets or runs.
 
     \b
     flexbench ls models
@@ -362,17 +362,15 @@ def ls(what: str, verbose: bool, out: Path, include: tuple[str, ...]) -> None:
     from benchmark import listing
 
     if verbose and what == "runs":
-        click.echo(listing.runs_with_diagnostics(out))
-        return
-    if verbose and what == "models":
+        click.echo(listing.runs_with_diagnostics(roots))
+    elif verbose and what == "models":
         from benchmark.reporting.cards import model_cards
 
         click.echo(model_cards(include), nl=False)
-        return
-    if verbose and what == "datasets":
+    elif verbose and what == "datasets":
         click.echo(listing.datasets_with_notes(include))
-        return
-    click.echo(listing.aligned(getattr(listing, what)(out if what == "runs" else include)))
+    else:
+        click.echo(listing.aligned(getattr(listing, what)(roots if what == "runs" else include)))
 
 
 @main.command()

@@ -57,7 +57,7 @@ def run(
         settings: like `--set` on the command line: {"train.steps": 500, "vae.beta": 2}.
         latent_dims: latent sizes, a grid axis; empty: the default of each dataset.
         seeds: seeds, a grid axis.
-        preset: the budget: "smoke", "cpu" or "paper".
+        preset: the budget: "smoke", "demo", "cpu" or "paper".
         images: images of each kind to score; None: the preset's.
         space: feature space of the scores; "inception" gives FID.
         inception_weights: path of inception-2015-12-05.pt, for the space "inception".

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
-from .jobs.job import Job, find_jobs
+from .jobs.config import PRESETS
 from .registry import Registry
+from .reporting.rows import Roots
+from .reporting.runs import RunRecord, all_runs
 
 Rows = list[tuple[str, ...]]
 
@@ -62,29 +63,39 @@ def features(include: Iterable[str] = ()) -> Rows:
     return rows + [(n, str(s.dimension or "C*H*W"), s.description) for n, s in FEATURE_SPACES.items()]
 
 
-def runs(out: Path) -> Rows:
-    """Return state, settings and folder of every run under an output root."""
-    return _run_rows(find_jobs(out))
-
-
-def runs_with_diagnostics(out: Path) -> str:
-    """Return every run as text, with its diagnostics and its last logged losses below it."""
-    jobs = find_jobs(out)
-    head, *rows = aligned(_run_rows(jobs)).splitlines()
-    return "\n".join([head, *(line for job, row in zip(jobs, rows, strict=True) for line in (row, *_values(job)))])
-
-
-def _run_rows(jobs: Iterable[Job]) -> Rows:
-    rows: Rows = [("state", "model", "dataset", "m", "seed", "preset", "folder")]
-    for job in jobs:
-        c = job.config
-        state = "failed" if job.failure else job.state()
-        rows.append((state, c.model, c.dataset, str(c.latent_dim), str(c.seed), c.preset, str(job.folder)))
+def presets(include: Iterable[str] = ()) -> Rows:
+    """Return name, budget, number of scored images and purpose of every preset."""
+    rows: Rows = [("preset", "steps", "batch", "width", "factor on rates", "images scored", "purpose")]
+    for name, preset in PRESETS.items():
+        t = preset.train
+        numbers = (f"{t.steps:,}", str(t.batch_size), f"{t.width:g}", f"{t.lr_factor:g}", f"{preset.images:,}")
+        rows.append((name, *numbers, preset.purpose))
     return rows
 
 
-def _values(job: Job) -> Iterator[str]:
-    for name, values in (("diagnostics", job.diagnostics), ("last losses", job.last_losses)):
+def runs(roots: Roots) -> Rows:
+    """Return state, settings and folder of every run under one output root or several."""
+    return _run_rows(all_runs(roots))
+
+
+def runs_with_diagnostics(roots: Roots) -> str:
+    """Return every run as text, with its diagnostics and its last logged losses below it."""
+    found = all_runs(roots)
+    head, *rows = aligned(_run_rows(found)).splitlines()
+    return "\n".join([head, *(line for run, row in zip(found, rows, strict=True) for line in (row, *_values(run)))])
+
+
+def _run_rows(runs: Iterable[RunRecord]) -> Rows:
+    rows: Rows = [("state", "model", "dataset", "m", "seed", "preset", "folder")]
+    for run in runs:
+        folder = str(run.folder or "(not here)")
+        rows.append((run.state, run.model, run.dataset, str(run.latent_dim), str(run.seed), run.preset, folder))
+    return rows
+
+
+def _values(run: RunRecord) -> Iterator[str]:
+    job = run.job
+    for name, values in (("diagnostics", job.diagnostics), ("last losses", job.last_losses)) if job else ():
         if values:
             yield f"    {name}: " + ", ".join(f"{k} {v:.4g}" for k, v in values.items() if v is not None)
 

@@ -136,19 +136,24 @@ def find_runs(roots: Roots, preset: str | None = None, rows: pd.DataFrame | None
     Raises FlexbenchError if a root does not exist, if there is no run, or none of the preset.
     """
     check_roots(roots)
+    runs = all_runs(roots, rows)
+    if not runs:
+        raise FlexbenchError(NOTHING_RAN)
+    presets = sorted({run.preset for run in runs})
+    if preset is not None and preset not in presets:
+        raise FlexbenchError(f"no runs with --preset '{preset}'. There are: {', '.join(presets)}.")
+    return [run for run in runs if preset in (None, run.preset)]
+
+
+def all_runs(roots: Roots, rows: pd.DataFrame | None = None) -> list[RunRecord]:
+    """Return every run under one output root or several, in a fixed order; `rows` as in `find_runs`."""
     rows = load_rows(roots) if rows is None else rows
     found: dict[Key, list[dict[str, Any]]] = {}
     for row in rows.to_dict("records"):
         found.setdefault((row["dataset"], row["model"], row["hash"]), []).append(row)
     jobs = jobs_by_key(roots)
     runs = [make_record(found.get(key, []), jobs.get(key)) for key in {**jobs, **found}]
-    if not runs:
-        raise FlexbenchError(NOTHING_RAN)
-    presets = sorted({run.preset for run in runs})
-    if preset is not None and preset not in presets:
-        raise FlexbenchError(f"no runs with --preset '{preset}'. There are: {', '.join(presets)}.")
-    runs.sort(key=lambda run: (run.dataset, run.model, run.latent_dim, run.seed, run.hash))
-    return [run for run in runs if preset in (None, run.preset)]
+    return sorted(runs, key=lambda run: (run.dataset, run.model, run.latent_dim, run.seed, run.hash))
 
 
 def check_roots(roots: Roots) -> None:

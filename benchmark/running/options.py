@@ -33,7 +33,7 @@ class RunOptions(Schedule):
         least=1, most=4096,
     )  # fmt: skip
     seeds: tuple[int, ...] = option((0,), "A grid axis: 0,1,2 or 0-4.", metavar="N,...", least=0)
-    preset: str = option("cpu", "The budget: smoke, cpu or paper. See 'flexbench ls presets'.")
+    preset: str = option("cpu", "The budget: smoke, demo, cpu or paper. See 'flexbench ls presets'.")
     images: int | None = option(None, "Images of each kind to score. Default: the preset's.", least=1)
     space: str = option(
         DEFAULT_SPACE, "Feature space of the scores, see 'flexbench ls features'; 'inception' gives FID.",
