@@ -16,7 +16,7 @@ from benchmark.core.errors import FlexbenchError, unknown
 from benchmark.reporting.figures import FIGURES, FORMATS
 from benchmark.running.options import RunOptions
 
-TABLES = ("1", "2", "3", "4", "cost")
+TABLES = ("1", "2", "3", "4", "5", "cost")
 STYLES = ("md", "csv", "latex", "html")
 
 
@@ -190,7 +190,7 @@ def exit_code(words: list[str]) -> int:
 
 
 @main.command()
-@click.argument("name", metavar="[1|2|3|4|cost|all]", type=click.Choice([*TABLES, "all"]), default="all")
+@click.argument("name", metavar="[1|2|3|4|5|cost|all]", type=click.Choice([*TABLES, "all"]), default="all")
 @ROOTS
 @click.option("--format", "styles", default="md", show_default=True, metavar="STYLE,...",
               help="md, csv, latex or html; several of them are written to files in OUT/tables.")  # fmt: skip
@@ -204,7 +204,8 @@ def table(
 ) -> None:  # fmt: skip
     """Make the paper's tables of what has run.
 
-    1 Frechet distances, 2 precision/recall, 3 distances against latent size, 4 memorisation, and what training cost.
+    1: Frechet distances. 2: precision and recall. 3: distances against latent size. 4: memorisation. 5: scores of
+    metrics that were added. cost: what training cost.
 
     \b
     flexbench table

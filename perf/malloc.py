@@ -24,7 +24,7 @@ CHILD = """
 import hashlib, time
 import numpy as np, torch
 from benchmark.evaluation.features import feature_space
-from benchmark.evaluation.metrics import DEFAULT_SPACE
+from benchmark.metrics import DEFAULT_SPACE
 torch.set_num_threads(1)
 space = feature_space(DEFAULT_SPACE)
 images = np.random.default_rng(0).integers(0, 256, (320, 1, 28, 28), dtype=np.uint8)

@@ -13,6 +13,9 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from benchmark import metrics
+from benchmark.data import info
+from benchmark.evaluation.features import spaces
 from benchmark.running import processes
 
 torch.set_num_threads(1)  # small tensors gain nothing from more, and lose much where the cores are busy
@@ -36,6 +39,18 @@ def hosts() -> Iterator[None]:
     processes.COMMON += ("timm", "mlflow")
     yield
     dismiss()
+
+
+@pytest.fixture(autouse=True)
+def plug_ins() -> Iterator[None]:
+    """Datasets, metrics and feature spaces that a test adds are removed again."""
+    tables = [metrics.METRICS, metrics._origins, metrics._derived, info.DATASETS, info._origins, info._hashes,
+              spaces.FEATURE_SPACES, spaces._origins, spaces._hashes]  # fmt: skip
+    before = [table.copy() for table in tables]
+    yield
+    for table, content in zip(tables, before, strict=True):
+        table.clear()
+        table.update(content)
 
 
 @pytest.fixture(scope="session")

@@ -82,15 +82,6 @@ class DatasetInfo:
         """The shape of one image or vector as text, see `shape_of`."""
         return shape_of(self.channels, self.size)
 
-    def space_for(self, asked: str) -> str:
-        """Return the feature space of scores for a user who asks for `asked`.
-
-        Raises FlexbenchError where images are to be scored in the space of vectors.
-        """
-        if asked == VECTOR_SPACE and self.are_images:
-            raise FlexbenchError(f"--features {asked} is for vectors, and {self.name} holds images: use pixels.")
-        return self.space or asked
-
     @property
     def slug(self) -> str:
         """The name in a form that is safe in a file name: 'name-2000' for 'name:2000', 'name-cats' for a path."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from ..core.errors import FlexbenchError
 from ..core.files import append_jsonl, ensure_dir, locked, read_json, read_jsonl, write_json
 from ..core.old_names import OLD_DIAGNOSTIC_NAMES, current_log_row
-from ..metrics import PROTOCOL
+from ..metrics import ALL, PROTOCOL, added_key
 from .config import JobConfig
 from .results import Cost, ResultRow, folder_rows, run_folders
 
@@ -30,14 +30,23 @@ class EvaluationConfig:
 
     @property
     def key(self) -> str:
-        """The name of this evaluation in `done` and in result rows. A new protocol makes every job be scored again."""
-        part = "" if self.scores == "all" else f"/{self.scores}"
-        return f"{self.space}/{self.images}{part}/protocol-{PROTOCOL}"
+        """The name of this evaluation in `done` and in result rows.
+
+        A new protocol makes every job be scored again, and so does a metric that is added or edited.
+        """
+        return "/".join(filter(None, [self._suite_key, "" if self.scores != ALL else added_key()]))
 
     @property
-    def within(self) -> set[str]:
-        """Keys of the evaluations that contain these scores: this one, and the full one."""
-        return {self.key, replace(self, scores="all").key}
+    def _suite_key(self) -> str:
+        """The key without added metrics."""
+        part = "" if self.scores == ALL else f"/{self.scores}"
+        return f"{self.space}/{self.images}{part}/protocol-{PROTOCOL}"
+
+    def covered_by(self, keys: Iterable[str]) -> bool:
+        """Tell whether evaluations with these keys contain these scores: this one, or a larger one."""
+        whole = replace(self, scores=ALL)._suite_key
+        larger = self.scores != ALL or not added_key()
+        return any(key == self.key or (larger and (key == whole or key.startswith(f"{whole}/"))) for key in keys)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +108,7 @@ class Job:
     def done(self, evaluation: EvaluationConfig | None = None) -> bool:
         """Tell whether the job is trained and scored in this way; without an evaluation, in any way."""
         evaluations = read_json(self.folder / "done", {}).get("evaluations", [])
-        return bool(evaluation.within & set(evaluations)) if evaluation else bool(evaluations)
+        return evaluation.covered_by(evaluations) if evaluation else bool(evaluations)
 
     @property
     def failure(self) -> str | None:

@@ -49,13 +49,13 @@ def make(
     results: pd.DataFrame, number: int, preset: str | None = None, space: str | None = None, images: int | None = None,
     rule: str = LAST,
 ) -> Table:  # fmt: skip
-    """Make table 1 (Frechet distances), 2 (precision and recall), 3 (1 against latent size) or 4 (memorisation).
+    """Make one table, see `metrics.TABLE_TITLES`: the paper's tables 1 to 4, or 5 for the scores of added metrics.
 
     A column never mixes presets, feature spaces or numbers of images.
 
     Args:
         results: result rows.
-        number: 1 to 4.
+        number: 1 to 5.
         preset, space, images: the choice, needed where the results have several.
         rule: which checkpoint of a job counts, see `selection.RULES`.
 

@@ -111,7 +111,7 @@ def state_of(job: Job, evaluation: EvaluationConfig, record: Record) -> str:
 
     A job is done where the record holds its scores, with or without the run folder and the weights.
     """
-    if evaluation.within & record.evaluations.get(job.config.hash, set()):
+    if evaluation.covered_by(record.evaluations.get(job.config.hash, ())):
         return "done"
     state = job.state(evaluation)
     return "failed" if state == "new" and job.config.hash in record.failures else state

@@ -247,7 +247,7 @@ def test_a_family_belongs_to_one_origin(added):
     added(mine, "a.py")
     added(mine, "a.py")
     assert metrics.METRICS["real_mine"].subject == "training" and metrics.METRICS["copy_mine"].subject == "copies"
-    assert metrics.METRICS["real_mine"].better == "higher" and [m.family for m in metrics.further()] == ["mine"]
+    assert metrics.METRICS["real_mine"].better == "higher" and metrics.METRICS["mine"].table == metrics.FURTHER
     own = Metric("real_mine", "my own floor", subject="validation", compute=brightness)
     added(own, "a.py")
     added(mine, "a.py")

@@ -120,8 +120,9 @@ def test_the_file_holds_the_other_settings_of_the_tries_and_is_one_per_budget(tm
 def test_a_whole_evaluation_holds_the_validation_score():
     whole = EvaluationConfig("pixels", 40)
     part = replace(whole, scores="validation")
-    assert whole.within == {whole.key}
-    assert part.within == {part.key, whole.key}
+    assert whole.covered_by([whole.key]) and not whole.covered_by([part.key])
+    assert part.covered_by([part.key]) and part.covered_by([whole.key])
+    assert not part.covered_by([EvaluationConfig("pixels", 41).key])
     assert part.key != whole.key
 
 
@@ -148,3 +149,14 @@ def test_tune_then_run_trains_nothing_twice_and_scores_the_same(flexbench, tmp_p
     again = flexbench("tune", "--models", "vae", *SMALL, "--out", tmp_path, "--no-tracking")
     assert again.output.count("\n  done ") == 3
     assert flexbench("ls", "runs", "-v", "--out", tmp_path).output.count("diagnostics: rms_code") == 3
+
+
+def test_an_added_metric_asks_for_scores_anew_and_its_evaluation_holds_the_suites_own(monkeypatch):
+    plain = EvaluationConfig("pixels", 40)
+    key = plain.key
+    monkeypatch.setattr("benchmark.jobs.job.added_key", lambda: "abc")
+    assert plain.key != key and not plain.covered_by([key])
+    larger = plain.key
+    assert replace(plain, scores="validation").covered_by([key])
+    monkeypatch.undo()
+    assert plain.covered_by([larger])
