@@ -63,9 +63,9 @@ def _option(name: str, hint: Any, field: dataclasses.Field[Any], of: Declared) -
         return click.option(flag, name, is_flag=True, **shared)
     else:
         shared["type"] = click.Path(path_type=Path) if kind is Path else {str: None}.get(kind, kind)
-    shown = default not in (None, "")
-    return click.option(flag, name, default=default or None if default == "" else default, show_default=shown,
-                        required=default == "", **shared)  # fmt: skip
+    if default == "":
+        return click.option(flag, name, required=True, **shared)
+    return click.option(flag, name, default=default, show_default=default is not None, **shared)
 
 
 def _kind(hint: Any) -> tuple[Any, bool, Any]:
