@@ -19,7 +19,20 @@ from benchmark.evaluation.features import spaces
 from benchmark.running import processes
 
 torch.set_num_threads(1)  # small tensors gain nothing from more, and lose much where the cores are busy
-SMALL = ["--datasets", "digits", "--preset", "smoke", "--features", "pixels", "--images", "40"]  # seconds per job
+EVERY_MODEL = ["--models", "all", "--datasets", "digits", "--preset", "smoke", "--features", "pixels",
+               "--images", "100"]  # fmt: skip
+SMALL = [
+    "--datasets",
+    "digits",
+    "--preset",
+    "smoke",
+    "--features",
+    "pixels",
+    "--images",
+    "40",
+    "--threads",
+    "1",
+]  # seconds per job
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,17 +79,17 @@ def flexbench() -> Callable[..., Result]:
 
 @pytest.fixture(scope="session")
 def demo(flexbench: Callable[..., Result], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The output root of what `make demo` does: every model on digits, preset smoke, default scores.
+    """An output root with every model on digits: preset smoke, scored in pixels.
 
     Run once, by whichever of the session's processes needs it first; the others wait for it.
     """
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    out, words = shared / "demo", ("--models", "all", "--datasets", "digits", "--preset", "smoke", "--jobs", "2")
+    out = shared / "demo"
     with open(shared / "demo.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not out.exists():
-            result = flexbench("run", *words, "--out", out)
+            result = flexbench("run", *EVERY_MODEL, "--jobs", "2", "--threads", "1", "--out", out)
             assert result.exit_code == 0, result.output
     return out
 

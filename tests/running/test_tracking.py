@@ -39,7 +39,7 @@ def test_one_experiment_with_one_finished_run_per_job(demo: Path):
         assert run.info.status == "FINISHED"
         assert run.data.params["train.steps"] == "30" and run.data.params["latent_dim"] == "16"
         assert {"dataset", "m", "seed", "hash", "git"} <= run.data.tags.keys()
-        assert "gen_fd256_test/efficientnet_lite0-128" in run.data.metrics
+        assert "gen_fd100_test/pixels" in run.data.metrics
         (name,) = [name for name in run.data.metrics if name.endswith("/loss/reconstruction")]  # of the first phase
         history = store.get_metric_history(run.info.run_id, name)
         assert [point.step for point in history] == list(range(1, 31))
