@@ -15,7 +15,7 @@ from ..core.device import choose_device, make_deterministic
 from ..core.errors import FlexbenchError, Interrupted
 from ..core.files import read_json, write_json
 from ..jobs.config import JobConfig
-from ..jobs.job import Job
+from ..jobs.job import EvaluationConfig, Job
 from ..jobs.provenance import provenance
 from ..jobs.results import FAILED, LAST, Cost, Record, ResultRow, fingerprint_key
 from ..metrics import PROTOCOL
@@ -34,6 +34,7 @@ class Task:
 
     folder: Path  # of the run
     options: RunOptions
+    evaluation: EvaluationConfig  # made by the parent, which has registered the plug-ins
     dataset_hash: str  # of the data that the parent opened
     bar: bool  # draw a live bar on stderr; else print one line per interval
     position: int  # row of the bar
@@ -48,7 +49,7 @@ class Pipeline:
 
     def __init__(self, job: Job, task: Task, stopping: Callable[[], bool]):
         self.job, self.task, self.options, self.stopping = job, task, task.options, stopping
-        self.evaluation = task.options.evaluation(job.config.dataset)
+        self.evaluation = task.evaluation
         self.training = False
         self.tracker = NoTracker()
         self.session: dict[str, Any] = {}

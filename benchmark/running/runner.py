@@ -222,7 +222,8 @@ class Workers:
         return code
 
     def _task(self, job: Job, position: int) -> Task:
-        return Task(job.folder, self.options, self.hashes[job.config.dataset], sys.stderr.isatty(), position)
+        dataset, bar = job.config.dataset, sys.stderr.isatty()
+        return Task(job.folder, self.options, self.options.evaluation(dataset), self.hashes[dataset], bar, position)
 
     def _interrupt(self, number: int, frame: object) -> None:
         """Ask the workers to save and stop. A Ctrl-C reaches them from the terminal too; asking twice does no harm."""
