@@ -58,6 +58,8 @@ class Pipeline:
     def run(self) -> None:
         """Set up, then train, draw, diagnose and score. The marker `done` is the last thing written."""
         self._open()
+        if self.job.done(self.evaluation):  # another command has done it while this one waited for the lock
+            return
         self._begin_session()
         self._start_tracking()
         method = self._trained_method()

@@ -66,8 +66,6 @@ class Worker:
 
     def run(self) -> int:
         """Do the remaining work of the job and return the exit code."""
-        if self.job.done(self.pipeline.evaluation):
-            return 0
         log_to(self.job.folder / "log.txt")
         try:
             self.pipeline.run()
