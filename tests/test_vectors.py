@@ -68,7 +68,7 @@ def test_dense_decoders_are_penalised(name):
     method = build(name, size=1, channels=D)
     weights = [layer.weight for layer in method.decoder if isinstance(layer, torch.nn.Linear)]
     assert [id(kernel) for kernel in method.decoder_kernels()] == [id(weight) for weight in weights] and weights
-    assert method.penalties(torch.zeros(2, 4))["decoder_penalty"] > 0
+    assert method.regularisers(torch.zeros(2, 4))["decoder_regulariser"] > 0
 
 
 def test_models_that_need_pixels_are_skipped_with_their_reason(tmp_path):
