@@ -91,7 +91,7 @@ class Adversarial(Toy):
         self.critic = nn.Linear(DIM, 1)
 
     def optimizers(self):
-        return {"ae": adam(self.encoder, self.decoder), "critic": adam(self.critic, betas=(0.0, 0.9), clip=1.0)}
+        return {"ae": adam(self.encoder, self.decoder), "critic": adam(self.critic, betas=(0.0, 0.9))}
 
     def update(self, batches, opt, step):
         losses = self.loss(next(batches))
