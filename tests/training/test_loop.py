@@ -19,8 +19,9 @@ from benchmark.method import Fit, Method, Train
 from benchmark.networks import BatchNorm1d, noise
 from benchmark.optim import Optimizers, adam
 from benchmark.training import loop
+from benchmark.training.callbacks import Callbacks, Schedule
 from benchmark.training.checkpoint import checkpoints, export_weights, import_weights, save_checkpoint
-from benchmark.training.loop import Callbacks, train
+from benchmark.training.loop import train
 
 CPU, STEPS, BATCH, PIXELS, DIM = torch.device("cpu"), 10, 4, 64, 3
 
@@ -77,7 +78,7 @@ class Staged(Toy):
 
 
 class Averaged(Toy):
-    name = "ema_modules"
+    name = "averaged"
     ema_decay = 0.9
 
 
@@ -146,7 +147,7 @@ def job(method, seed=0, steps=STEPS, precision="fp32", **knobs):
     )  # fmt: skip
 
 
-def go(method, folder, *, stop_at=None, crash_at=None, config=None, **watch):
+def go(method, folder, *, stop_at=None, crash_at=None, config=None, report=None, snapshot=None, **schedule):
     """Train in `folder`; stop_at and crash_at count the steps of this call over all phases. Returns the method."""
     folder.mkdir(exist_ok=True)
     count = itertools.count(1)
@@ -157,8 +158,9 @@ def go(method, folder, *, stop_at=None, crash_at=None, config=None, **watch):
             raise Crash
         return n == stop_at
 
-    watch = Callbacks(stop=stop, log_every=3, **watch)
-    return train(config or job(method), method, ROWS, folder, CPU, watch)
+    given = {name: call for name, call in (("report", report), ("snapshot", snapshot)) if call}
+    callbacks = Callbacks(Schedule(**schedule), log_every=3, stop=stop, **given)
+    return train(config or job(method), method, ROWS, folder, CPU, callbacks)
 
 
 def result(folder):
@@ -409,12 +411,12 @@ def test_the_average_of_the_weights_is_what_is_exported(tmp_path):
             expected[name] = decay * expected[name] + (1 - decay) * state[name]
     expected |= dict(method.named_buffers())
 
-    ema_modules = go(Averaged, tmp_path / "ema_modules")
-    exported = load_file(tmp_path / "ema_modules" / "model.safetensors")
+    averaged = go(Averaged, tmp_path / "averaged")
+    exported = load_file(tmp_path / "averaged" / "model.safetensors")
     assert exported.keys() == expected.keys()
     for name, value in exported.items():
         torch.testing.assert_close(value, expected[name])
-        assert torch.equal(value, ema_modules.state_dict()[name])
+        assert torch.equal(value, averaged.state_dict()[name])
     assert not torch.equal(exported["encoder.1.weight"], states[-1]["encoder.1.weight"])
 
 
