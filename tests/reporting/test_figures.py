@@ -45,7 +45,7 @@ def job(out: Path, model: str, m: int = 8, seed: int = 0, dataset: str = "sprite
         made.record([ResultRow(**base, step=step, family=f, metric=f"{f}10k_test@{SPACE}", value=v)
                      for f, v in values.items()])  # fmt: skip
     logged = [{"phase": phase, "step": step, "of": 30, "loss/reconstruction": 10.0 / step + seed, f"loss/{name}": -step}
-            for phase, name in (("one", "critic"), ("two", "prior")) for step in (10, 20, 30)]  # fmt: skip
+            for phase, name in (("one", "kl"), ("two", "penalty")) for step in (10, 20, 30)]  # fmt: skip
     (made.folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in logged))
     images = np.random.default_rng(seed).integers(0, 256, (64, 3, 32, 32), dtype=np.uint8)
     save_grid(images, made.folder / "samples.png", columns=8)
@@ -133,7 +133,7 @@ def test_curves_draw_means_and_seeds_through_all_phases(out: Path):
         assert np.array_equal(line.get_xydata(), part[part.seed == seed][["total_step", "value"]])
     assert lines[2].get_xdata().tolist() == [10, 20, 30, 40, 50, 60]
     assert np.allclose(lines[2].get_ydata(), part.groupby("total_step").value.mean())
-    assert {"one", "two", "reconstruction", "critic", "prior"} <= {text.get_text() for text in axes[0].texts}
+    assert {"one", "two", "reconstruction", "kl", "penalty"} <= {text.get_text() for text in axes[0].texts}
 
 
 def test_scores_over_steps_have_a_panel_only_where_there_are_several(tmp_path: Path):
