@@ -3,10 +3,10 @@
 \b
     python results/mnist-cpu/haze.py RUN... --data-dir DIR
 
-RUN is the folder of a run on MNIST that holds the weights. The script compares 3,000 samples of each run with the 10,000
-test images in the default feature space. It does so twice: with the samples as they are, and with all values below 13
-of 255 set to 0. It also prints the ratio of values from 1 to 12. People cannot see these values. But the background of
-a real digit is exactly 0, and the feature network sees the difference.
+RUN is the folder of a run on MNIST that holds the weights. For each run, the script compares 3,000 samples with the
+10,000 test images in the default feature space. It does so twice: with the samples as they are, and with all values
+below 13 of 255 set to 0. It also prints the ratio of values from 1 to 12. People cannot see these values. But the
+background of a real digit is exactly 0, and the feature network sees the difference.
 """
 
 from __future__ import annotations
