@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark.registry import ENTRY_POINTS, Registry
+from benchmark.registry import MODEL_GROUP, Registry
 
 PAGE = Path(__file__).parent.parent / "docs" / "add_a_model.md"
 TEXT = PAGE.read_text()
@@ -36,7 +36,7 @@ def test_the_commands_of_the_page_are_right(flexbench, tmp_path: Path, monkeypat
 
 
 def test_the_entry_point_is_the_one_that_the_registry_reads(tmp_path: Path):
-    assert f'[project.entry-points."{ENTRY_POINTS}"]' in TEXT
+    assert f'[project.entry-points."{MODEL_GROUP}"]' in TEXT
     (tmp_path / "sparse_ae.py").write_text(MODELS["sparse_ae.py"])
     assert Registry.load([tmp_path]).get("sparse-ae").__name__ == "SparseAE"
 
