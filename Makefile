@@ -1,4 +1,4 @@
-# Every target does its own set-up: it needs Python 3.10 or newer and make, nothing else.
+# Every target sets up its environment by itself. It needs only Python 3.10 or newer and make.
 
 PYTHON ?= python3
 VENV   ?= .venv
@@ -16,22 +16,22 @@ MIXTURE := --datasets synthetic-mog --set vae.decoder_variance=0.05 --set wae-ga
 
 .PHONY: demo figures check test style types docs clean
 
-demo: $(VENV)/installed        ## the paper's models on embedded real images: train, score, tables, a page with pictures; offline
+demo: $(VENV)/installed        ## train and score the paper's models on small real images, offline; tables and a report
 	$(BIN)/flexbench run $(DEMO) --out $(OUT)
 	$(BIN)/flexbench table --out $(OUT)
 	$(BIN)/flexbench report --out $(OUT)
 
-figures: $(VENV)/installed     ## the paper's two studies on synthetic vectors, figures 2 and 3, from nothing
+figures: $(VENV)/installed     ## train the two studies on synthetic vectors and draw the paper's figures 2 and 3
 	$(BIN)/flexbench run --models flexae,wae-gan $(R5) $(STUDY)
 	$(BIN)/flexbench run --models wae-gan $(R5) --set wae-gan.lr_enc=1e-5 $(STUDY)
 	$(BIN)/flexbench run --models vae,wae-gan,wae-gmm,flexae $(MIXTURE) $(STUDY)
 	$(BIN)/flexbench figure 2 3 --format pdf,png --out $(STUDIES)
 	$(BIN)/flexbench table 1 --out $(STUDIES)
 
-check: style types             ## before a commit: linter, formatter, types and the fast tests, about two minutes
+check: style types             ## run linter, formatter, types and the fast tests; use it before a commit; about two minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-test: style                    ## linter, formatter and the whole test suite
+test: style                    ## run linter, formatter and the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 style: $(VENV)/installed
@@ -41,7 +41,7 @@ style: $(VENV)/installed
 types: $(VENV)/installed
 	$(BIN)/mypy
 
-docs: $(VENV)/docs-installed   ## the documentation site, in site/; a warning is an error
+docs: $(VENV)/docs-installed   ## build the documentation site in site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "Pages: site/index.html. With search: $(BIN)/mkdocs serve"
 

@@ -1,10 +1,10 @@
-"""What do the allocator's settings of worker processes save in embedding images on the CPU?
+"""Measure how much time the allocator's settings of worker processes save on the CPU.
 
     python perf/malloc.py
 
-Two processes, with and without the settings, embed the same 320 images in the default feature space, in turn, five
-times each, on one thread. The medians and their ratio are printed; that the features are equal to the last bit is
-checked.
+A process without the settings and a process with them embed the same 320 images in the default feature space, on one
+thread. Each runs five times, in turns. The script prints the medians and their ratio. It checks that the features are
+equal to the last bit.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ print(time.perf_counter() - started, hashlib.sha256(features.tobytes()).hexdiges
 
 
 def embed(settings: dict[str, str]) -> tuple[float, str]:
-    """Seconds, and the hash of the features."""
+    """Return the seconds that a new process needs, and the hash of its features."""
     environment = {k: v for k, v in os.environ.items() if k not in KEEP_MEMORY} | settings
-    words = [sys.executable, "-c", CHILD]
+    command = [sys.executable, "-c", CHILD]
     seconds, digest = subprocess.run(
-        words, env=environment, cwd=ROOT, check=True, capture_output=True, text=True
+        command, env=environment, cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.split()
     return float(seconds), digest
 
 
 def main() -> None:
-    """Measure in turn and print."""
+    """Measure both in turns and print the medians."""
     pairs = [(embed({}), embed(KEEP_MEMORY)) for _ in range(5)]
     assert len({digest for pair in pairs for _, digest in pair}) == 1, "the settings changed the numbers"
     plain, kept = (statistics.median(seconds for seconds, _ in column) for column in zip(*pairs, strict=True))

@@ -1,10 +1,10 @@
-"""What does forking a job's process from one that has imported the libraries save, beside starting it from nothing?
+"""Measure how much time a job saves if its process is forked from a host that has imported the libraries.
 
     python perf/start.py
 
-Six short jobs (VAE, 30 steps on the embedded digits, scored and tracked as usual), one after another, with one host
-for all and with a new one for each, in turn, three times each. The medians and their ratio are printed; that the scores
-are equal to the last digit is checked.
+The script runs six short jobs one after another (VAE, 30 steps on digits, scored and tracked as usual). It does so with
+one host for all jobs, and with a new process for each job. Each way runs three times, in turns. The script prints the
+medians and their ratio. It checks that the scores are equal to the last digit.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ ROOT = Path(__file__).resolve().parent.parent
 
 CHILD = """
 import sys
-from benchmark import processes
-processes.FORKING = sys.argv.pop(1) == "forked"  # else a new host for each job, which imports nothing beforehand
+from benchmark.running import processes
+processes.FORKING = sys.argv.pop(1) == "forked"  # otherwise each job gets a new host that imports nothing in advance
 from cli import main
 main()
 """
 
 
-def run_jobs(way: str) -> tuple[float, pd.DataFrame]:
-    """Seconds for the whole command, and the scores."""
-    words = ["run", "--models", "vae", "--datasets", "digits", "--preset", "smoke", "--seeds", "0-5"]
+def run_jobs(start: str) -> tuple[float, pd.DataFrame]:
+    """Return the seconds of the whole command, and the scores. `start` is "forked" or "new"."""
+    arguments = ["run", "--models", "vae", "--datasets", "digits", "--preset", "smoke", "--seeds", "0-5"]
     with tempfile.TemporaryDirectory() as out:
-        started = time.perf_counter()
-        command = [sys.executable, "-c", CHILD, way, *words, "--out", out]
+        began = time.perf_counter()
+        command = [sys.executable, "-c", CHILD, start, *arguments, "--out", out]
         subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-        return time.perf_counter() - started, pd.read_csv(Path(out) / "results.csv")
+        return time.perf_counter() - began, pd.read_csv(Path(out) / "results.csv")
 
 
 def main() -> None:
-    """Measure in turn and print."""
-    pairs = [(run_jobs("anew"), run_jobs("forked")) for _ in range(3)]
+    """Measure both in turns and print the medians."""
+    pairs = [(run_jobs("new"), run_jobs("forked")) for _ in range(3)]
     first = pairs[0][0][1][["seed", "metric", "value"]]
     for _, scores in (run for pair in pairs for run in pair):
         pd.testing.assert_frame_equal(scores[["seed", "metric", "value"]], first, check_exact=True)
-    anew, forked = (statistics.median(seconds for seconds, _ in column) for column in zip(*pairs, strict=True))
-    print(f"6 jobs: started anew {anew:.1f} s, forked {forked:.1f} s, ratio {anew / forked:.2f}")
+    new, forked = (statistics.median(seconds for seconds, _ in column) for column in zip(*pairs, strict=True))
+    print(f"6 jobs: new processes {new:.1f} s, forked {forked:.1f} s, ratio {new / forked:.2f}")
 
 
 if __name__ == "__main__":

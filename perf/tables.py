@@ -1,8 +1,8 @@
-"""How long does `flexbench table all` take over 1,000 jobs, in units of importing pandas and in seconds?
+"""Measure the time of `flexbench table all` over 1,000 jobs, and compare it with the time to import pandas.
 
     python perf/tables.py [JOBS]
 
-Both are whole processes, measured in turn, five times each; the medians and their ratio are printed.
+Both are whole processes. Each runs five times, in turns. The script prints the medians and their ratio.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from tests import fabricated  # noqa: E402
 
 
 def seconds(*arguments: str) -> float:
-    """Wall time of a Python process."""
+    """Return the wall time of a Python process in seconds."""
     started = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=ROOT)
     return time.perf_counter() - started
 
 
 def main(count: int) -> None:
-    """Fabricate the jobs, time both processes and print."""
+    """Fabricate the jobs, measure both processes in turns and print the medians."""
     with tempfile.TemporaryDirectory() as out:
         fabricated.jobs(Path(out), count)
         pairs = [(seconds("-m", "cli", "table", "all", "--out", out), seconds("-c", "import pandas")) for _ in range(5)]
