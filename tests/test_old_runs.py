@@ -36,6 +36,12 @@ def test_reading_commands_show_old_runs_and_write_nothing(command: list[str], ol
     assert files(old) == before
 
 
+def test_old_logs_and_diagnostics_have_the_names_of_today(old: Path, flexbench):
+    shown = flexbench("ls", "runs", "-v", "--out", old).output
+    assert "adv_loss" in shown and "disc_loss" in shown and "diagnostics: rms_code" in shown
+    assert "fooled" not in shown and "discriminator" not in shown
+
+
 def test_figures_and_report_show_old_runs(old: Path, flexbench):
     result = flexbench("figure", "pareto", "curves", "--format", "png", "--out", old)
     assert result.exit_code == 0, result.output
