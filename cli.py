@@ -57,6 +57,8 @@ OUT, DATA_DIR, IMAGE_SIZE, INCLUDE, DEVICE = (
     options_of(RunOptions, [name]) for name in ("out", "data_dir", "image_size", "include", "device")
 )
 SPACE = options_of(RunOptions, ["space", "inception_weights"])
+DOWNLOAD = click.option("--download-inception", is_flag=True,
+                        help="Fetch the Inception weights (96 MB, hash-checked) if they are missing.")  # fmt: skip
 ROOTS = click.option(
     "--out", "roots", type=click.Path(path_type=Path), multiple=True, default=[Path("results")], show_default=True,
     help="Output root to read. Repeatable: several roots are read together. Files are written to the first.",
@@ -82,8 +84,7 @@ GRID = combined(
                  help="A setting: train.lr_factor=2, vae.beta=0.5. Repeatable."),
     click.option("--config", "config_file", type=click.Path(path_type=Path),
                  help="YAML file of settings, with sections 'train:' and '<model>:'."),
-    click.option("--download-inception", is_flag=True,
-                 help="Fetch the Inception weights (96 MB, hash-checked) if they are missing."),
+    DOWNLOAD,
     click.option("--no-tracking", is_flag=True, help="Do not log to MLflow."),
     click.option("-n", "--dry-run", is_flag=True, help="Only print the jobs with their state."),
 )  # fmt: skip
@@ -159,14 +160,19 @@ def run_options(
     """Build the run options: settings are parsed, and all other options have the names of the fields."""
     from benchmark.jobs.config import Overrides
 
-    if download_inception:
-        from benchmark.evaluation.features import download_inception as fetch
-
-        click.echo(f"Inception weights: {fetch()}", err=True)
+    fetch_inception(download_inception)
     budget = {name: options.pop(name) for name in ("steps", "batch_size", "width", "precision")}
     if no_tracking:
         options["tracking_uri"] = None
     return RunOptions(overrides=Overrides.parse(pairs, config_file, **budget), **options)
+
+
+def fetch_inception(wanted: bool) -> None:
+    """Fetch the Inception weights, if that is wanted, and print where they are."""
+    if wanted:
+        from benchmark.evaluation.features import download_inception
+
+        click.echo(f"Inception weights: {download_inception()}", err=True)
 
 
 def show_jobs(jobs: list[Any], options: RunOptions) -> None:
@@ -303,11 +309,12 @@ def report(roots: tuple[Path, ...], include: tuple[str, ...], **options: Any) ->
 @click.option("--images", type=int, default=10_000, show_default=True, help="Images of each kind, at most.")
 @click.option("--seed", type=int, help="Seed of the samples drawn from a run. Default: the run's own.")
 @SPACE
+@DOWNLOAD
 @DATA_DIR
 @IMAGE_SIZE
 @INCLUDE
 @DEVICE
-def evaluate(source: Path, device: str, **options: Any) -> None:
+def evaluate(source: Path, device: str, download_inception: bool, **options: Any) -> None:
     """Score a finished run, or any folder of images from anywhere. Prints one 'metric value' line per score.
 
     \b
@@ -317,6 +324,7 @@ def evaluate(source: Path, device: str, **options: Any) -> None:
     from benchmark.api import evaluate as score
     from benchmark.core.device import choose_device
 
+    fetch_inception(download_inception)
     for name, value in score(source, device=str(choose_device(device)), **options).items():
         click.echo(f"{name}\t{value:.6g}")
 

@@ -95,6 +95,8 @@ def _run_rows(runs: Iterable[RunRecord]) -> Rows:
 
 def _values(run: RunRecord) -> Iterator[str]:
     job = run.job
+    if run.failure:
+        yield f"    failed: {run.failure} (run again with --retry-failed)"
     for name, values in (("diagnostics", job.diagnostics), ("last losses", job.last_losses)) if job else ():
         if values:
             yield f"    {name}: " + ", ".join(f"{k} {v:.4g}" for k, v in values.items() if v is not None)
