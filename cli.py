@@ -20,6 +20,12 @@ TABLES = ("1", "2", "3", "4", "5", "cost")
 STYLES = ("md", "csv", "latex", "html")
 
 
+class Refusal(click.ClickException):
+    """A mistake of the user or of the surroundings."""
+
+    exit_code = 2
+
+
 class Main(click.Group):
     """Shows a FlexbenchError as one line, with exit code 2, and a warning without its source line."""
 
@@ -28,9 +34,7 @@ class Main(click.Group):
         try:
             return super().invoke(ctx)
         except FlexbenchError as error:
-            refusal = click.ClickException(str(error))
-            refusal.exit_code = 2
-            raise refusal from error
+            raise Refusal(str(error)) from error
 
 
 def words(text: str, valid: Sequence[str], kind: str) -> list[str]:
@@ -222,6 +226,7 @@ def table(
     from benchmark.jobs.results import read_results
     from benchmark.registry import Registry
     from benchmark.reporting import formats, paper
+    from benchmark.reporting.runs import check_roots
     from benchmark.reporting.tables import make_several
 
     Registry.load(include)
@@ -233,6 +238,7 @@ def table(
     if budget_by == "flops" and published:
         raise FlexbenchError("--published compares last checkpoints: it does not go with --budget-by flops.")
     rule = budget_by if budget_by == "flops" else rule
+    check_roots(roots)
     frame = read_results(roots)
     tables = make_several(frame, TABLES if name == "all" else [name], rule=rule, **which)
     if len(wanted) > 1:

@@ -143,26 +143,26 @@ def evaluate(source: Method | str | Path, dataset: str | None = None, space: str
 
     make_deterministic()
     Registry.load(include)
-    if is_run(source):
+    if isinstance(source, (str, Path)) and is_run(source):
         config = Job.open(Path(source)).config
         dataset, seed = dataset or config.dataset, config.seed if seed is None else seed
         image_size = image_size or size_for(dataset, config.data["size"])
-        source = load(source, device, include)
+        source = load(Path(source), device, include)
     if dataset is None:
         raise FlexbenchError("--dataset is needed to score a folder of images, e.g. --dataset mnist.")
     data = open_dataset(dataset, data_dir and Path(data_dir), image_size)
     check_count(data, images)
     features = feature_space(space_for(data.info, space), inception_weights, device)
-    if isinstance(source, (str, Path)):
-        if not data.info.are_images:
-            raise FlexbenchError(f"{dataset} holds vectors, and a folder holds images: they do not compare.")
-        source = read_images(Path(source), data.channels, data.size, images)
-        images = len(source)
-    else:
+    if not isinstance(source, (str, Path)):
         made, real = (shape_of(d.channels, d.size) for d in (source.data, data))
         if made != real:
             raise FlexbenchError(f"the model makes {made} and {dataset} holds {real}: they do not compare.")
-    scores = score(source, References(data, images, features), seed or 0)
+        scores = score(source, References(data, images, features), seed or 0)
+        return {s.metric: s.value for s in scores}
+    if not data.info.are_images:
+        raise FlexbenchError(f"{dataset} holds vectors, and a folder holds images: they do not compare.")
+    pictures = read_images(Path(source), data.channels, data.size, images)
+    scores = score(pictures, References(data, len(pictures), features), seed or 0)
     return {s.metric: s.value for s in scores}
 
 
@@ -186,9 +186,11 @@ def table(
     Raises FlexbenchError where nothing has run, and where a choice among the results is missing.
     """
     from .jobs.results import read_results
+    from .reporting.runs import check_roots
     from .reporting.tables import make
 
-    return make(read_results(out), number, preset, space, images, rule).frame
+    check_roots(_roots(out))
+    return make(read_results(_roots(out)), number, preset, space, images, rule).frame
 
 
 def figure(
@@ -212,7 +214,7 @@ def figure(
     """
     from .reporting.figures import Query, make
 
-    where = data_dir and Path(data_dir)
+    where = Path(data_dir) if data_dir else None
     return make(name, Query(_roots(out), models, preset, space, images, where, device, tuple(include)))
 
 

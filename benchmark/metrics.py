@@ -73,6 +73,19 @@ class Metric:
             )
 
 
+@dataclass(frozen=True)
+class Score:
+    """One number and the protocol that made it."""
+
+    metric: str  # full name, see metrics.metric_name
+    family: str
+    value: float
+    se: float | None  # standard error where the metric has one
+    n_images: int  # images on each side
+    space: str | None  # feature space; None for scores that do not depend on it
+    fingerprint: str | None  # of the feature space: weights, input size, resizing
+
+
 TABLE_TITLES = {
     1: "Frechet distance of reconstructed and generated images to test images (lower is better)",
     2: "Precision and recall of generated images, PRD F_1/8 and F_8 (higher is better)",
@@ -135,10 +148,10 @@ _BASES = {"tr": "of the training images compared with", "te": "test image", "all
 
 def _memorization(kind: str, space: str, short: str) -> list[Metric]:
     """The scores of one kind: "pms" in pixels or "ims" in features."""
-    shared = {"of_features": kind == "ims", "images_only": True}
-    found = []
+    shared: dict[str, Any] = {"of_features": kind == "ims", "images_only": True}
+    found: list[Metric] = []
     for of in _MEMORISED:
-        shown = {"subject": of.subject, **shared}
+        shown: dict[str, Any] = {"subject": of.subject, **shared}
         for base in of.bases:
             title = f"{kind.upper()}: mean distance of {of.words} images to the nearest {_BASES[base]}, {space}"
             found.append(
@@ -156,8 +169,9 @@ def _memorization(kind: str, space: str, short: str) -> list[Metric]:
             compute = f"{_SCORES}.memorization:{kind}_ratio"
             found.append(Metric(f"{kind}_ratio_{of.name}", title, subject=of.subject, compute=compute, **shared))
             if of.subject == GENERATED:
-                own = {"floor": f"{kind}_ratio_val", "control": f"{kind}_ratio_copy"}
-                found[-1] = replace(found[-1], table=4, column=f"nearest in Tr, {short}", **own)
+                floor, control = f"{kind}_ratio_val", f"{kind}_ratio_copy"
+                column = f"nearest in Tr, {short}"
+                found[-1] = replace(found[-1], table=4, column=column, floor=floor, control=control)
     return found
 
 

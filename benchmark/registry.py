@@ -172,7 +172,9 @@ class Registry:
         for pattern in filter(None, (p.strip() for p in patterns.split(","))):
             wanted = "*" if pattern == "all" else pattern
             hits = [name for name in self.targets if fnmatch.fnmatchcase(name, wanted)]
-            names += hits or [self.get(pattern) and pattern]
+            if not hits:
+                self.get(pattern)  # raises the error for an unknown name
+            names += hits or [pattern]
         if not names:
             raise FlexbenchError("no model given. Use --models all, or names from 'flexbench ls models'.")
         return [name for name in self.targets if name in names]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import numpy as np
 
-from ..data import Dataset, DatasetInfo
+from ..data import Dataset, DatasetInfo, Split
 
 
 class Violation(AssertionError):
@@ -47,5 +48,5 @@ class Images:
 def small_dataset() -> Dataset:
     """Return a dataset of 64 training, 64 validation and 64 test images, 8x8x1, which needs no file."""
     info = DatasetInfo(name="debug", title="Debug", channels=1, size=8, latent_dim=4)
-    train, val, test = (Images(seed=seed) for seed in range(3))
+    train, val, test = (cast(Split, Images(seed=seed)) for seed in range(3))
     return Dataset(info, "", (), train, val, test)

@@ -63,6 +63,7 @@ def computed(metric: Metric) -> tuple[float, float | None] | None:
 def function_of(metric: Metric) -> Callable[..., Any]:
     """Return the function of a metric, which may be given as "module:function"."""
     if not isinstance(metric.compute, str):
+        assert metric.compute is not None  # `register` refuses a metric without a function
         return metric.compute
     module, name = metric.compute.split(":")
     return getattr(importlib.import_module(module), name)

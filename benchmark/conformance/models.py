@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def check_describes_itself(method: type[Method], folder: Path) -> None:
     """The class has a name, and a frozen configuration of plain values that survives JSON."""
     config = method.Config()
     require(bool(getattr(method, "name", "")), "the class has no `name`")
-    require(config.__dataclass_params__.frozen, f"{type(config).__name__} is not a frozen dataclass")
+    require(vars(type(config))["__dataclass_params__"].frozen, f"{type(config).__name__} is not a frozen dataclass")
     require(asdict(config) == json.loads(json.dumps(asdict(config))), "the configuration does not survive JSON")
     own = {f.name for f in dataclasses.fields(config)}
     require({"latent_dim", "width"} <= own, "the configuration does not extend MethodConfig")
@@ -74,7 +75,7 @@ def check_shapes_and_range(method: type[Method], folder: Path) -> None:
             for name, y in images.items():
                 require(y.shape == x.shape, f"{name} of {n} images gives {tuple(y.shape)}, not {tuple(x.shape)}")
                 require(bool(torch.isfinite(y).all()), f"{name} gives values that are not finite")
-                require(y.min() >= 0 and y.max() <= 1, f"{name} leaves [0, 1]")
+                require(bool(y.min() >= 0 and y.max() <= 1), f"{name} leaves [0, 1]")
 
 
 def check_deterministic(method: type[Method], folder: Path) -> None:
@@ -138,7 +139,7 @@ def check_resumes(method: type[Method], folder: Path) -> None:
     for cut in {1, total // 2, total - 1}:
         place, steps = _fresh(folder, f"cut{cut}"), itertools.count(1)
         try:
-            trained(method, place, Callbacks(stop=lambda steps=steps, cut=cut: next(steps) == cut))
+            trained(method, place, Callbacks(stop=functools.partial(_reaches, steps, cut)))
         except Interrupted:
             resumed = trained(method, place).state_dict()
             same = all(torch.equal(whole[name], resumed[name]) for name in whole)
@@ -171,3 +172,8 @@ def _fresh(folder: Path, name: str) -> Path:
     path = folder / name
     path.mkdir()
     return path
+
+
+def _reaches(steps: Iterator[int], cut: int) -> bool:
+    """Count a step, and tell whether it is the one at which a run is cut."""
+    return next(steps) == cut

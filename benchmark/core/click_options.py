@@ -48,7 +48,8 @@ def options_of(options: type[Any], names: Iterable[str] | None = None) -> Callab
 
 
 def _option(name: str, hint: Any, field: dataclasses.Field[Any], of: Declared) -> Any:
-    default = field.default_factory() if field.default is dataclasses.MISSING else field.default  # type: ignore[misc]
+    factory = field.default_factory
+    default: Any = field.default if factory is dataclasses.MISSING else factory()
     shared: dict[str, Any] = {"help": of.help, "envvar": of.envvar, "metavar": of.metavar}
     flag = of.flag or f"--{name.replace('_', '-')}"
     kind, is_tuple, item = _kind(hint)

@@ -34,7 +34,7 @@ class CachedRows:
 
     def digest(self) -> str:
         """Return the hex SHA-256 of the content."""
-        return hashlib.sha256(self.tensor.contiguous().numpy()).hexdigest()
+        return hashlib.sha256(self.tensor.contiguous().numpy().data).hexdigest()
 
 
 def to_device(rows: np.ndarray | Tensor, device: torch.device) -> Tensor:

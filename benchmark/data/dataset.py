@@ -68,6 +68,7 @@ class Dataset:
     @property
     def channels(self) -> int:
         """1 (grey) or 3 (RGB); for vectors, how many numbers they have."""
+        assert self.info.channels is not None  # the store knows them once the images are read
         return self.info.channels
 
     @property

@@ -35,6 +35,8 @@ class FolderSource(Source):
 
     key = "folder"  # without the path: a folder that is moved keeps its store
 
+    root: Path
+
     def __init__(self, info: DatasetInfo):
         super().__init__(info, Path(info.name.partition(":")[2]).expanduser())
 

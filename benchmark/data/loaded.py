@@ -53,8 +53,13 @@ class LoadedSource(Source):
     of the declared `files` changes; if no `files` are declared, also for another data folder.
     """
 
+    root: Path
+
     def __init__(self, info: DatasetInfo, data_dir: Path, source_hash: str):
         super().__init__(info, data_dir)
+        if info.load is None or info.channels is None:
+            raise FlexbenchError(f"dataset '{info.name}' needs load= and channels=.")
+        self._load, self._channels = info.load, info.channels
         self.source_hash = source_hash
 
     @property
@@ -75,13 +80,13 @@ class LoadedSource(Source):
 
     def load(self) -> Content:
         with self._named("its load function failed"):
-            splits = self.info.load(self.root)
+            splits = self._load(self.root)
         self._check_names(splits)
         parts = {name: self._part(name, splits[name]) for name in _CODES if name in splits}
         counts = [len(part) for part in parts.values()]
         labels = self._label_array(parts)
         return Content(
-            channels=self.info.channels,
+            channels=self._channels,
             size=self.info.size,
             splits=np.repeat(np.array([_CODES[name] for name in parts], np.uint8), counts),
             chunks=self._chunks(parts, labels),
@@ -112,10 +117,11 @@ class LoadedSource(Source):
     def _label_array(self, parts: Mapping[str, _Part]) -> np.ndarray | None:
         """Return an empty array for the labels of all splits, which `_chunks` fills; None if there are no labels."""
         with self._named("labels"):
-            first = [None if (label := part.first_label()) is None else _check_label(label) for part in parts.values()]
-            if all(label is None for label in first):
+            given = [label for part in parts.values() if (label := part.first_label()) is not None]
+            first = [_check_label(label) for label in given]
+            if not first:
                 return None
-            if any(label is None or label.shape != first[0].shape for label in first):
+            if len(first) < len(parts) or any(label.shape != first[0].shape for label in first):
                 raise ValueError("all splits must have labels of one shape, or none may have labels")
             dtype = np.int64 if all(label.dtype.kind in "biu" for label in first) else np.float32
             return np.zeros((sum(map(len, parts.values())), *first[0].shape), dtype)
@@ -233,7 +239,7 @@ def _vectors(vectors: np.ndarray, info: DatasetInfo) -> np.ndarray:
         raise ValueError(f"a vector has the shape {vectors.shape[1:]}, and {info.shape} are declared")
     if vectors.dtype.kind != "f" or not np.isfinite(vectors).all():
         raise ValueError(f"the vectors are {vectors.dtype}; they must be finite floats")
-    return np.ascontiguousarray(vectors.reshape(len(vectors), info.channels, 1, 1), np.float32)
+    return np.ascontiguousarray(vectors.reshape(len(vectors), -1, 1, 1), np.float32)
 
 
 def _pil_to_array(image: Any, info: DatasetInfo) -> np.ndarray:

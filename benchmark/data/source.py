@@ -67,6 +67,8 @@ class DownloadedSource(Source):
 
     packed_form = ""  # another form of the files that `fetch` can unpack instead of downloading them
 
+    root: Path
+
     def __init__(self, info: DatasetInfo, data_dir: Path, folder: str, download: bool):
         super().__init__(info, data_dir / folder)
         self.data_dir, self.download = data_dir, download

@@ -72,7 +72,7 @@ def hash_again(source: Source) -> str:
 def fingerprint(source: Source) -> str:
     """Return 12 hex digits that change with the source's key, image size or any of its files."""
     try:
-        files = [_file_identity(source.root, name) for name in source.files()]
+        files = [_file_identity(source.root or Path(), name) for name in source.files()]
     except OSError as error:
         raise FlexbenchError(f"cannot read '{source.origin}': {error.strerror or error}.") from error
     identity = json.dumps([FORMAT, source.key, source.info.size, files])
@@ -91,7 +91,7 @@ def content_hash(**arrays: np.ndarray) -> str:
         digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
         flat = array.reshape(-1).view(np.uint8)
         for start in range(0, len(flat), _HASH_BYTES):
-            digest.update(flat[start : start + _HASH_BYTES])
+            digest.update(flat[start : start + _HASH_BYTES].data)
     return digest.hexdigest()
 
 

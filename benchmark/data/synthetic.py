@@ -32,7 +32,7 @@ class SyntheticSource(Source):
     """Vectors drawn on demand. The labels are their latents; where there are modes, the mode stands first."""
 
     def load(self) -> Content:
-        draw, n = DRAW[self.info.name], self.info.true_dim
+        draw, n = DRAW[self.info.name], self.info.true_dim or 0
         labels = np.concatenate([draw(split, count) for split, count in zip((TRAIN, TEST), COUNTS, strict=True)])
         names = [f"z{i + 1}" for i in range(n)]
         vectors = embed(labels[:, -n:], self.info.name)

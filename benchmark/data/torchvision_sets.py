@@ -45,7 +45,7 @@ class TorchvisionSource(DownloadedSource):
         train, test = self._read(train=True), self._read(train=False)
         images = np.concatenate([_as_nchw(part.data) for part in (train, test)])
         return Content(
-            channels=self.info.channels,
+            channels=images.shape[1],
             size=self.info.size,
             splits=np.repeat(np.array([TRAIN, TEST], np.uint8), [len(train), len(test)]),
             chunks=chunked(images),

@@ -37,6 +37,7 @@ from ..metrics import (
     TRAINING,
     VALIDATION,
     Metric,
+    Score,
     is_built_in,
     metric_name,
 )
@@ -49,19 +50,6 @@ if TYPE_CHECKING:
 __all__ = ["ALL", "CHUNK", "DISTANCES", "VALIDATION", "Score", "floors", "generate", "reconstruct", "score"]
 
 CHUNK = 500  # images per forward pass of sampling; part of the protocol, since it splits the draws of noise
-
-
-@dataclass(frozen=True)
-class Score:
-    """One number and the protocol that made it."""
-
-    metric: str  # full name, see metrics.metric_name
-    family: str
-    value: float
-    se: float | None  # standard error where the metric has one
-    n_images: int  # images on each side
-    space: str | None  # feature space; None for scores that do not depend on it
-    fingerprint: str | None  # of the feature space: weights, input size, resizing
 
 
 def score(
@@ -119,6 +107,12 @@ class _Subjects:
     diagnostics: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
+    def model(self) -> Method:
+        """The model that is scored; only asked for where there is one."""
+        assert self.source is not None and not isinstance(self.source, np.ndarray)
+        return self.source
+
+    @cached_property
     def generated(self) -> ImageSet:
         if isinstance(self.source, np.ndarray):
             return ImageSet(_checked(self.source, self.references), self.references.space)
@@ -126,14 +120,14 @@ class _Subjects:
         if self.scope == VALIDATION:  # whole chunks, so that the images are the first ones of a full evaluation
             wanted = min(len(self.references.val), n)
             chunks = min(n, math.ceil(wanted / CHUNK) * CHUNK)
-            images = generate(self.source, chunks, self.seed)[:wanted] if wanted else self.references.val.images
+            images = generate(self.model, chunks, self.seed)[:wanted] if wanted else self.references.val.images
         else:
-            images = generate(self.source, n, self.seed)
+            images = generate(self.model, n, self.seed)
         return ImageSet(images, self.references.space)
 
     @cached_property
     def reconstructed(self) -> ImageSet:
-        return ImageSet(reconstruct(self.source, self.references.test.images), self.references.space)
+        return ImageSet(reconstruct(self.model, self.references.test.images), self.references.space)
 
     def get(self, subject: str) -> ImageSet | TrainedModel | None:
         """The subject of a metric; None if there is none, such as reconstructions of a folder of images."""
@@ -142,7 +136,7 @@ class _Subjects:
         if self.source is None or (isinstance(self.source, np.ndarray) and subject != GENERATED):
             return None
         if subject == MODEL:
-            return TrainedModel(self.source.eval(), self.seed, self.diagnostics)
+            return TrainedModel(self.model.eval(), self.seed, self.diagnostics)
         return self.reconstructed if subject == RECONSTRUCTED else self.generated
 
     def _real(self, subject: str) -> ImageSet | None:
@@ -193,9 +187,10 @@ def _computed(metric: Metric, subject: ImageSet | TrainedModel, references: Refe
         raise FlexbenchError(f"metric '{metric.family}' failed: {type(error).__name__}: {error}") from error
 
 
-def _function(compute: str | Callable[..., Any]) -> Callable[..., Any]:
+def _function(compute: str | Callable[..., Any] | None) -> Callable[..., Any]:
     """The function of a metric. "module:function" is imported now."""
-    if callable(compute):
+    if not isinstance(compute, str):
+        assert compute is not None  # `register` refuses a metric without a function
         return compute
     module, name = compute.split(":")
     return getattr(importlib.import_module(module), name)

@@ -34,8 +34,8 @@ def grids(runs: Iterable[RunRecord]) -> dict[GridKey, list[tuple[str, str]]]:
     """Group runs into grids, each with the (model, settings) in it. Other settings of a model are in another grid."""
     seeds: dict[tuple[str, str, int, str, str], set[int]] = {}
     for run in runs:
-        key = (typed_dataset(run), run.preset, run.latent_dim, run.model, run.settings)
-        seeds.setdefault(key, set()).add(run.seed)
+        cell = (typed_dataset(run), run.preset, run.latent_dim, run.model, run.settings)
+        seeds.setdefault(cell, set()).add(run.seed)
     found: dict[GridKey, list[tuple[str, str]]] = {}
     for (dataset, preset, size, model, settings), numbers in seeds.items():
         copy = 0

@@ -18,10 +18,9 @@ from .tables import Table
 
 def to_text(table: Table | pd.DataFrame, style: str) -> str:
     """Return a table, or the frame of `tables.cost`, as `md`, `latex`, `html` or `csv`."""
-    is_cost = isinstance(table, pd.DataFrame)
     if style == "csv":
-        return table.reset_index().to_csv(index=False) if is_cost else to_csv(table)
-    return STYLES[style](cost_layout(table) if is_cost else lay_out(table))
+        return table.reset_index().to_csv(index=False) if isinstance(table, pd.DataFrame) else to_csv(table)
+    return STYLES[style](cost_layout(table) if isinstance(table, pd.DataFrame) else lay_out(table))
 
 
 # -- Markdown -----------------------------------------------------------------------------------------------------
@@ -148,7 +147,7 @@ def to_csv(table: Table) -> str:
     Table 4 has the column verdict too.
     """
     rows = []
-    for dataset, heading in table.frame.columns:
+    for dataset, heading in table.columns:
         order = ranking.rank_column(table, (dataset, heading))
         for row in table.frame.index:
             mean, std, seeds = (part.loc[row, (dataset, heading)] for part in (table.frame, table.std, table.count))

@@ -102,7 +102,7 @@ def directions(method: Method, dataset: Dataset, multiples: np.ndarray) -> list[
     rows = evenly_spaced_rows(len(train), MAX_CODES)
     codes = codes_of(method, dataset.train.take(rows))
     labels = np.concatenate([train[rows], test])
-    found = []
+    found: list[Direction] = []
     for name, without, having in contrasts(labels, dataset.label_names, dataset.info.main_labels):
         (without, starts), having = np.split(without, [len(rows)]), having[: len(rows)]
         if len(found) < MAX_DIRECTIONS and without.any() and having.any() and starts.any():

@@ -60,7 +60,7 @@ def lay_out(table: Table) -> TableLayout:
 
 def dataset_grid(table: Table, datasets: list[str]) -> Grid:
     """Lay out the columns of some datasets, with the mean rank and the verdict where the table has them."""
-    columns = [c for c in table.frame.columns if c[0] in datasets]
+    columns = [c for c in table.columns if c[0] in datasets]
     rankings = {c: ranking.rank_column(table, c) for c in columns}
     ranks = ranking.mean_ranks(table, columns)
     verdicts = table.verdicts.get(datasets[0], {})  # a table with verdicts has a grid per dataset
@@ -68,7 +68,7 @@ def dataset_grid(table: Table, datasets: list[str]) -> Grid:
     def cells(row: str) -> Iterator[Cell]:
         yield Cell(row)
         for c in columns:
-            yield Cell(score_text(table, row, c), _sort_value(table.frame.loc[row, c]), mark_of(rankings[c], row))
+            yield Cell(score_text(table, row, c), _sort_value(_number(table.frame, row, c)), mark_of(rankings[c], row))
         if ranks is not None:
             rank = ranks.get(row, np.nan)
             yield Cell("-" if np.isnan(rank) else f"{rank:.1f}", _sort_value(rank))
@@ -87,11 +87,16 @@ def mark_of(order: ranking.ColumnRanking, row: str) -> str:
 
 def score_text(table: Table, row: str, column: tuple[str, str]) -> str:
     """Return '12.34', with ' ± 0.56' for several seeds; a dash if nothing has run."""
-    value, std = table.frame.loc[row, column], table.std.loc[row, column]
+    value, std = _number(table.frame, row, column), _number(table.std, row, column)
     if np.isnan(value):
         return "-"
     digits = 3 - min(3, len(str(int(abs(value)))) - 1)  # four significant digits, three decimals at most
     return f"{value:.{digits}f}" + ("" if np.isnan(std) else f" ± {std:.{digits}f}")
+
+
+def _number(frame: pd.DataFrame, row: str, column: tuple[str, str]) -> float:
+    """Return a value of a frame; NaN where nothing has run."""
+    return float(frame[column][row])
 
 
 def _sort_value(value: float) -> float | None:
@@ -107,7 +112,7 @@ def cost_layout(costs: pd.DataFrame) -> TableLayout:
             Cell(dataset),
             *(Cell(form.format(row[title]), float(row[title])) for title, form in COST.values()),
         )
-        for (model, dataset), row in costs.iterrows()
+        for (model, dataset), row in zip(costs.index.to_list(), costs.to_dict("records"), strict=True)
     ]
     title = "FLOPs of the forward and backward passes of all phases, per outer step and in total; wall time in seconds"
     return TableLayout("Cost of training", title, (Grid(columns, tuple(rows), text_columns=2),))

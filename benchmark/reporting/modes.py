@@ -49,9 +49,10 @@ def explore(method: Method, dataset: Dataset, seed: int) -> ModeReport:
     vectors = CachedRows(torch.from_numpy(dataset.test.images(0, SHOWN)))
     codes = codes_by(method.sample_posterior, vectors, method)
     prior = method.prior(SHOWN, torch.Generator().manual_seed(derive(seed, "modes", "prior")))
-    declared = dataset.info.modes
+    declared, labels = dataset.info.modes, dataset.test.labels
+    assert declared is not None and labels is not None  # the caller has chosen a dataset with modes
     share, covered = count_modes(true_latents(generate(method, COUNTED, seed), declared), declared)
-    modes = dataset.test.labels[:SHOWN, 0].astype(np.int64)
+    modes = labels[:SHOWN, 0].astype(np.int64)
     return ModeReport(codes.numpy(), modes, prior.float().cpu().numpy(), share, covered)
 
 

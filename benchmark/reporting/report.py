@@ -59,13 +59,13 @@ def page(out: Roots, preset: str | None = None, space: str | None = None, images
     rows = load_rows(out)
     runs = find_runs(out, preset, rows)
     scores = rows if preset is None else rows[rows.preset == preset]
-    choice = {"preset": preset, "space": space, "images": images}
+    choice: dict[str, Any] = {"preset": preset, "space": space, "images": images}
     tables = make_several(scores, available_tables(scores), **choice)
     cells = table_1_cells(scores, tables, **choice)
     return render(
         title=summary.headline(runs),
         lead=summary.lead(runs, cells),
-        leaders=summary.leaders({n: t for n, t in tables.items() if n != COST_NAME}),
+        leaders=summary.leaders({n: t for n, t in tables.items() if isinstance(t, Table)}),
         tally=tally(runs),
         count=summary.count,
         tables=[table_section(name, table) for name, table in tables.items()],
@@ -169,7 +169,7 @@ def table_section(name: str, table: Table | pd.DataFrame) -> TableSection:
 
 def layout_section(name: str, layout: TableLayout | None) -> TableSection | None:
     """Return the section of a table that is laid out already; None for none."""
-    return layout and _section(name, layout, layout_csv(layout), {})
+    return None if layout is None else _section(name, layout, layout_csv(layout), {})
 
 
 def _section(key: str, layout: TableLayout, csv: str, better: Mapping[str, str | None]) -> TableSection:

@@ -150,7 +150,7 @@ def all_runs(roots: Roots, rows: pd.DataFrame | None = None) -> list[RunRecord]:
     rows = load_rows(roots) if rows is None else rows
     found: dict[Key, list[dict[str, Any]]] = {}
     for row in rows.to_dict("records"):
-        found.setdefault((row["dataset"], row["model"], row["hash"]), []).append(row)
+        found.setdefault((row["dataset"], row["model"], row["hash"]), []).append({str(k): v for k, v in row.items()})
     jobs = jobs_by_key(roots)
     runs = [make_record(found.get(key, []), jobs.get(key)) for key in {**jobs, **found}]
     return sorted(runs, key=lambda run: (run.dataset, run.model, run.latent_dim, run.seed, run.hash))
@@ -170,6 +170,12 @@ def jobs_by_key(roots: Roots) -> dict[Key, Job]:
     return dict(zip(reversed(keys), reversed(jobs), strict=True))
 
 
+def _identity_of(job: Job | None) -> dict[str, Any]:
+    """Return the values of a job without result rows that its rows would have."""
+    assert job is not None  # a run has rows or a folder
+    return {**vars(job.config), "dataset": job.config.data["name"], "hash": hash_in_name(job)}
+
+
 def make_record(rows: list[dict[str, Any]], job: Job | None) -> RunRecord:
     """Return the record of a run from its result rows, if it has any, and its job, if its folder is here.
 
@@ -177,8 +183,7 @@ def make_record(rows: list[dict[str, Any]], job: Job | None) -> RunRecord:
     """
     scores = tuple(row for row in rows if row.get("status") != FAILED)
     reasons = [_text(row.get("reason")) or "unknown" for row in rows if row.get("status") == FAILED]
-    shared = rows[0] if rows else {**vars(job.config), "dataset": job.config.data["name"],
-                                   "hash": job.folder.name.rpartition("-")[2], "preset": job.config.preset}  # fmt: skip
+    shared = rows[0] if rows else _identity_of(job)
     identity = {name: shared[name] for name in ("model", "dataset", "latent_dim", "seed", "preset", "hash")}
     return RunRecord(**identity, rows=scores, job=job, reason=reasons[0] if reasons and not scores else None)
 

@@ -87,7 +87,7 @@ def mean_ranks_over_tables(tables: Iterable[Table], dataset: str) -> tuple[pd.Se
 
     The result is empty with fewer than two such scores. A model that lacks one of them gets NaN.
     """
-    found = {column[1]: ranks for table in tables for column in table.frame.columns
+    found = {column[1]: ranks for table in tables for column in table.columns
              if column[0] == dataset and (ranks := rank_column(table, column).ranks) is not None}  # fmt: skip
     if len(found) < 2:
         return pd.Series(dtype=float), []

@@ -40,6 +40,11 @@ class Table:
     verdicts: dict[str, dict[str, str]] = field(default_factory=dict)  # dataset -> row -> see `memorization.judge`
 
     @property
+    def columns(self) -> list[tuple[str, str]]:
+        """The columns, (dataset, heading)."""
+        return [(str(column[0]), str(column[1])) for column in self.frame.columns]
+
+    @property
     def models(self) -> list[str]:
         """The rows that are models."""
         return [row for row in self.frame.index if row not in self.references]

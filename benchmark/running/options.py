@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ..core.device import DEVICES
 from ..core.errors import FlexbenchError
@@ -67,7 +68,7 @@ class RunOptions(Schedule):
     scores: str = "all"  # or "validation", see `EvaluationConfig`
 
     def __post_init__(self) -> None:
-        given = {"out": Path(self.out), "data_dir": self.data_dir and Path(self.data_dir)}
+        given: dict[str, Any] = {"out": Path(self.out), "data_dir": self.data_dir and Path(self.data_dir)}
         given["include"] = tuple(str(Path(path).resolve()) for path in self.include)
         if self.tracking_uri == "local":
             given["tracking_uri"] = default_uri(given["out"])

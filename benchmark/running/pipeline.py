@@ -18,7 +18,7 @@ from ..jobs.config import JobConfig
 from ..jobs.job import EvaluationConfig, Job
 from ..jobs.provenance import provenance
 from ..jobs.results import FAILED, LAST, Cost, Record, ResultRow, fingerprint_key
-from ..metrics import PROTOCOL
+from ..metrics import PROTOCOL, Score
 from .options import RunOptions
 from .tracking import NoTracker, make_tracker
 
@@ -53,7 +53,7 @@ class Pipeline:
         self.training = False
         self.tracker = NoTracker()
         self.session: dict[str, Any] = {}
-        self.method_class: type[Method] | None = None
+        self.method_class: type[Method] | None = None  # known once the plug-ins are
 
     def run(self) -> None:
         """Set up, then train, draw, diagnose and score. The marker `done` is the last thing written."""
@@ -138,6 +138,7 @@ class Pipeline:
             every = log_interval(self.job.config)
             callbacks = Callbacks(self.options, every, report, self.stopping, self._score_snapshot)
             rows, folder = self.dataset.train, self.job.folder
+            assert self.method_class is not None  # `_open` has set it
             return train(self.job.config, self.method_class, rows, folder, self.device, callbacks)
 
     def _draw(self, method: Method) -> None:
@@ -193,11 +194,11 @@ class Pipeline:
 
     # -- the rows ---------------------------------------------------------------------------------------------------
 
-    def _record(self, scores: Iterable[Any], checkpoint: str, step: int, cost: Cost) -> None:
+    def _record(self, scores: Iterable[Score], checkpoint: str, step: int, cost: Cost) -> None:
         """Write scores to the run folder and to the tracker."""
         rows = [self._row(checkpoint=checkpoint, step=step, **keyed(score), **asdict(cost)) for score in scores]
         self.job.record(rows)
-        self.tracker.log({row.metric: row.value for row in rows}, step)
+        self.tracker.log({row.metric: row.value for row in rows if row.value is not None}, step)
 
     def _append(self, rows: list[ResultRow]) -> None:
         """Append the rows of this job to the record of the output root."""
@@ -215,7 +216,7 @@ class Pipeline:
         )  # fmt: skip
 
 
-def keyed(score: Any) -> dict[str, Any]:
+def keyed(score: Score) -> dict[str, Any]:
     """The fields of a score, with the key of the fingerprint in place of its JSON text."""
     values = asdict(score)
     return {**values, "fingerprint": score.fingerprint and fingerprint_key(score.fingerprint)}

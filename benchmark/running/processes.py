@@ -50,6 +50,8 @@ class Host:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=KEEP_MEMORY | SETTINGS | os.environ
             )
+        assert self._process.stdin is not None and self._process.stdout is not None  # both are pipes
+        self._jobs, self._answers = self._process.stdin, self._process.stdout
 
     @property
     def usable(self) -> bool:
@@ -59,8 +61,8 @@ class Host:
     def start(self, task: Task) -> int | None:
         """Start a job; return the id of its process, or None where the host has died."""
         with contextlib.suppress(BrokenPipeError):
-            pickle.dump((task, dict(os.environ)), self._process.stdin)
-            self._process.stdin.flush()
+            pickle.dump((task, dict(os.environ)), self._jobs)
+            self._jobs.flush()
         return self._reply()
 
     def wait(self) -> int:
@@ -71,12 +73,12 @@ class Host:
     def close(self) -> None:
         """End the host."""
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
+            self._jobs.close()
         self._process.wait()
-        self._process.stdout.close()
+        self._answers.close()
 
     def _reply(self) -> int | None:
-        line = self._process.stdout.readline()
+        line = self._answers.readline()
         return int(line) if line else None
 
 

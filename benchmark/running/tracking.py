@@ -36,7 +36,7 @@ def default_uri(out: Path) -> str:
 class NoTracker:
     """A tracker that does nothing, for `--no-tracking`."""
 
-    def start(self, suite: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    def start(self, suite: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
         """Begin the run of a job, or continue it."""
 
     def log(self, values: Mapping[str, float], step: int) -> None:
@@ -80,7 +80,7 @@ class MLflowTracker(NoTracker):
         self.run_id = ""
 
     @guarded
-    def start(self, suite: str, name: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    def start(self, suite: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
         from mlflow.entities import Param, RunTag
 
         self.client = client(self.uri)

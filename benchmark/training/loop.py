@@ -202,7 +202,8 @@ def show_copy(run: TrainingRun, progress: PhaseProgress, ema: EMA, account: dict
     twin.load_state_dict(ema.weights or run.method.state_dict())
     accounts = [*progress.accounts, {"name": progress.phase, **account}]
     phases = twin.phases(run.config.budget)
-    for fit in phases[len(accounts) :]:
+    fits = [phase for phase in phases[len(accounts) :] if isinstance(phase, Fit)]  # snapshots are of the last training
+    for fit in fits:
         accounts.append({"name": fit.name, **run_fit(replace(run, method=twin), fit)})
     run.callbacks.snapshot(twin.eval(), progress.step, accounts)
 
@@ -226,7 +227,8 @@ def phase_rows(run: TrainingRun, phase: Train) -> Rows:
 def flops_of_one_step(run: TrainingRun, phase: Train, rows: Rows) -> int:
     """Count the forward and backward FLOPs of one update, on a copy of the method, so that the run does not change."""
     twin = copy.deepcopy(run.method)
-    (trial,) = [p for p in twin.phases(run.config.budget) if p.name == phase.name]
+    phases = [p for p in twin.phases(run.config.budget) if isinstance(p, Train) and p.name == phase.name]
+    (trial,) = phases
     run.seed("flops")
     opt = Optimizers(trial.optimizers())
     batches = Batches(rows, run.config.train.batch_size, run.config.seed, "flops", run.device)

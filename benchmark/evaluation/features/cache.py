@@ -34,7 +34,7 @@ def cached_features(space: FeatureSpace, images: np.ndarray) -> np.ndarray:
 
 def _hash_images(images: np.ndarray) -> str:
     digest = hashlib.sha256(str(images.shape).encode())
-    digest.update(np.ascontiguousarray(images))
+    digest.update(np.ascontiguousarray(images).data)
     return digest.hexdigest()
 
 

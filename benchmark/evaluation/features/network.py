@@ -29,15 +29,20 @@ class NetworkSpace(FeatureSpace):
     ):
         super().__init__(name, fingerprint, device)
         self.build, self.batch_size = build, batch_size
-        self.network: nn.Module | None = None
+        self._network: nn.Module | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network in eval mode, built when it is first asked for."""
+        if self._network is None:
+            self._network = self.build().eval().to(self.device)
+        return self._network
 
     def embed(self, images: np.ndarray) -> np.ndarray:
         """uint8 images [N, 1 or 3, H, W] -> float32 features [N, d]."""
         import torch
 
         check_images(images)
-        if self.network is None:
-            self.network = self.build().eval().to(self.device)
         assert not any(module.training for module in self.network.modules()), "the feature network left eval mode"
         with torch.inference_mode(), _full_precision(self.device):
             return np.concatenate([self._features(batch) for batch in batches(images, self.batch_size)])

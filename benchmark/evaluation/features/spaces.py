@@ -105,9 +105,10 @@ def feature_space(name: str, weights: str | Path | None = None, device: str = "c
 
     Raises FlexbenchError for an unknown name, and for weights that are missing or have another SHA-256.
     """
-    info = declared(name)
+    info, entry = declared(name), _find(name)
+    assert entry is not None  # or `declared` has raised an error
+    listed = entry[1]
     space = info.build(device, weights=weights) if info.takes_weights else info.build(device)
-    listed = _find(name)[1]
     if not isinstance(space, FeatureSpace) or space.name != name:
         found = f"the space '{space.name}'" if isinstance(space, FeatureSpace) else f"a {type(space).__name__}"
         raise FlexbenchError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,7 +41,8 @@ def draw(tiles: Sequence[Tile], corners: np.ndarray, margin: tuple[int, int] = (
     from .plot import DPI
 
     total = (corners + [tile.size for tile in tiles]).max(axis=0) + margin
-    figure = style.new_figure(*(total / DPI), layout=None)
+    width, height = total / DPI
+    figure = style.new_figure(width, height, layout=None)
     for tile, (left, top) in zip(tiles, corners, strict=True):
         width, height = tile.size
         axes = figure.add_axes((left / total[0], 1 - (top + height) / total[1], width / total[0], height / total[1]))
@@ -54,7 +55,7 @@ def draw(tiles: Sequence[Tile], corners: np.ndarray, margin: tuple[int, int] = (
 def _write(axes: Axes, tile: Tile) -> None:
     # A bold letter is about 0.7 of its size wide; 72 points are an inch of 150 pixels.
     size = min(9.0, tile.size[0] * 72 / 150 / (0.7 * len(tile.heading) or 1)) if tile.shrink_heading else 9.0
-    around = {"xycoords": "axes fraction", "textcoords": "offset points", "color": style.INK}
+    around: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points", "color": style.INK}
     axes.annotate(tile.heading, (0, 1), (0, 4), ha="left", va="bottom", fontsize=size, fontweight="bold", **around)
     for i, text in enumerate(tile.row_labels):
         axes.annotate(text, (0, 1 - (i + 0.5) / len(tile.row_labels)), (-3, 0), ha="right", va="center", fontsize=6.5,

@@ -58,6 +58,7 @@ def _plots(name: str, jobs: pd.DataFrame, query: Query, alone: bool) -> list[Plo
     points = pd.concat([true_points(dataset), *(points_of(job, modes) for job, modes in _firsts(jobs, found))])
     scores = statistics(jobs, found)
     caption = protocol(jobs, [METRICS["gen_fd"]])
+    assert dataset.info.modes is not None  # `runs` has chosen datasets with modes
     stem, count = "3" if alone else f"3-{name}", len(dataset.info.modes.centres)
     return [
         Plot(stem, f"Latent spaces of {name}", f"{RULE} {caption}", points, lambda: draw(points, scores)),
@@ -106,7 +107,7 @@ def true_points(dataset: Dataset) -> pd.DataFrame:
     """Return the true latents of the test vectors that are shown."""
     from ..modes import SHOWN
 
-    labels = dataset.test.labels[:SHOWN]
+    labels = np.asarray(dataset.test.labels)[:SHOWN]
     return _points(labels[:, 1:], labels[:, 0]).assign(model=TRUE, kind="latent")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -126,6 +126,7 @@ def view_values(job: pd.Series, views: LatentViews) -> pd.DataFrame:
 
     A neighbour's `item` is the number of the sample. Its `train_row` is the row of the training split.
     """
+    rows: list[tuple[Any, ...]]
     rows = [("direction", "code", d.name, None, None, float(np.linalg.norm(d.vector))) for d in views.directions]
     for near in views.nearest:
         for (i, rank), distance in np.ndenumerate(near.found.distances):
@@ -169,6 +170,6 @@ def _nearest(views: LatentViews) -> Iterator[image_grid.Tile]:
         yield _strip(near.images, column_labels=["in pixels" if near.space == "pixels" else "in features"])
 
 
-def _strip(images: np.ndarray, heading: str = "", **texts: list[str]) -> image_grid.Tile:
+def _strip(images: np.ndarray, heading: str = "", **texts: Any) -> image_grid.Tile:
     """Return images, uint8 [rows, columns, C, S, S], as one picture."""
     return image_grid.Tile(grid(images.reshape(-1, *images.shape[2:]), columns=images.shape[1]), heading, **texts)

@@ -59,12 +59,12 @@ def front(costs: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """
     no_worse = (costs[:, None] <= costs) & (scores[:, None] <= scores)
     better = (costs[:, None] < costs) | (scores[:, None] < scores)
-    return ~(no_worse & better).any(axis=0)
+    return np.logical_not((no_worse & better).any(axis=0))
 
 
 def draw(frame: pd.DataFrame) -> Figure:
     """Draw the panels side by side."""
-    parts = {f"{dataset_title(d)}, m = {m}": part for (d, m), part in frame.groupby(PANEL)}
+    parts = {f"{dataset_title(str(d))}, m = {m}": part for (d, m), part in frame.groupby(PANEL)}
     width, height = (7.6, 5.2) if len(parts) == 1 else (5.2, 3.8)  # of a panel, in inches; the names need room
     figure, panels = style.panels(len(parts), 3, width, height)
     for axes, (title, part) in zip(panels, parts.items(), strict=True):

@@ -58,7 +58,7 @@ def make(query: Query) -> list[Plot]:
     Raises FlexbenchError if no run on such a dataset was scored at several steps.
     """
     results = results_where(query.results, has_known_dimension)
-    found = {name: followed(rows, query) for name, rows in results.groupby("dataset")}
+    found = {str(name): followed(rows, query) for name, rows in results.groupby("dataset")}
     found = {name: scored for name, scored in found.items() if len(scored)}
     if not found:
         names = declared_names(has_known_dimension)
@@ -76,7 +76,8 @@ def has_known_dimension(info: DatasetInfo) -> bool:
 
 
 def _plot(dataset: str, scored: pd.DataFrame, alone: bool) -> Plot:
-    frame = quantities(scored, info_of(dataset).channels)
+    info = info_of(dataset)
+    frame = quantities(scored, (info and info.channels) or 1)
     caption = f"{RULE} {protocol(scored, [METRICS['gen_fd']], rule=None)}"
     name = "2" if alone else f"2-{dataset}"
     return Plot(name, f"Prior and codes in training, {dataset}", caption, frame, lambda: draw(frame))
@@ -150,7 +151,8 @@ def variant_looks(frame: pd.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def _panel(axes: Axes, part: pd.DataFrame, looks: dict[str, dict[str, Any]]) -> None:
-    for model, lines in part.groupby("model", sort=False):
+    for name, lines in part.groupby("model", sort=False):
+        model = str(name)
         over = lines.groupby("step").value
         axes.fill_between(over.mean().index, over.min(), over.max(), color=looks[model]["color"], alpha=0.18, lw=0)
         axes.plot(over.mean().index, over.mean(), **looks[model])

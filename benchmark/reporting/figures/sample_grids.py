@@ -42,7 +42,8 @@ def make(query: Query) -> list[Plot]:
 
 def first_seeds(jobs: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Return, for each model (a label), the job with the lowest seed that has this grid, with `kind` and `file`."""
-    jobs = jobs.assign(kind=kind, file=[run_file(folder, f"{kind}.png") for folder in jobs.folder])
+    files = pd.Series([run_file(folder, f"{kind}.png") for folder in jobs.folder], jobs.index, dtype=object)
+    jobs = jobs.assign(kind=kind, file=files)
     jobs = jobs[jobs.file.notna()]
     return jobs.loc[jobs.groupby("model", sort=False).seed.idxmin()]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..declaration import FeatureSpace, SpaceInfo
 from ..network import NetworkSpace
@@ -67,7 +67,7 @@ def load(path: Path) -> nn.Module:
     import torch
 
     with torch.random.fork_rng(devices=[]):  # building draws weights, which are all replaced below
-        network = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        network: Any = timm.create_model("tf_efficientnet_lite0", pretrained=False)
     blocks = [f"blocks.{s}.{i}" for s, stage in enumerate(network.blocks) for i in range(len(stage))]
     weights = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict({_timm_name(key, blocks): value for key, value in weights.items()}, strict=True)
