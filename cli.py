@@ -37,7 +37,7 @@ class Main(click.Group):
             raise Refusal(str(error)) from error
 
 
-def words(text: str, valid: Sequence[str], kind: str) -> list[str]:
+def split_choices(text: str, valid: Sequence[str], kind: str) -> list[str]:
     """'md,csv' -> ['md', 'csv'], each of them one of `valid`."""
     found = list(dict.fromkeys(filter(None, (word.strip() for word in text.split(",")))))
     for word in found or [text]:
@@ -69,14 +69,16 @@ ROOTS = click.option(
 )  # fmt: skip
 CHECKPOINT = combined(
     click.option("--select", "rule", default="last", show_default=True, metavar="RULE",
-                 help="Checkpoint: last, best_val or oracle (best on test), where 'run --score-every' scored several."),
+                 help="Which checkpoint is shown. last: the final one. best_val: the nearest to the validation images. "
+                      "oracle: the nearest to the test images. The last two need runs with --score-every."),
     click.option("--budget-by", type=click.Choice(["steps", "flops"]), default="steps", show_default=True,
-                 help="flops: each model's last scored checkpoint that the cheapest model's compute allows."),
+                 help="flops: show each model's last scored checkpoint that used no more FLOPs than the whole training of "
+                      "the cheapest model."),
 )  # fmt: skip
 WHICH = combined(
-    click.option("--preset", help="Show the results of this preset, where there are several."),
-    click.option("--features", "space", help="Show the results in this feature space, where there are several."),
-    click.option("--images", type=int, help="Show the results on this number of images, where there are several."),
+    click.option("--preset", help="Show only results of this preset. Needed if the results have several."),
+    click.option("--features", "space", help="Show only results in this feature space. Needed if they have several."),
+    click.option("--images", type=int, help="Show only results on so many images. Needed if they have several."),
 )
 GRID = combined(
     options_of(RunOptions),
@@ -123,20 +125,23 @@ def run(dry_run: bool, **options: Any) -> None:
     show_jobs(jobs, chosen)
     if dry_run:
         return
-    words = [outcome.word for outcome in run_jobs(jobs, datasets, chosen)]
-    click.echo(f"{len(words)} jobs: " + ", ".join(f"{words.count(w)} {w}" for w in dict.fromkeys(words)))
+    states = [outcome.state for outcome in run_jobs(jobs, datasets, chosen)]
+    click.echo(f"{len(states)} jobs: " + ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states)))
     click.echo(f"Results: {chosen.out / 'results.csv'}. Next: flexbench table --out {chosen.out}")
-    sys.exit(exit_code(words))
+    sys.exit(exit_code(states))
 
 
 @main.command()
 @GRID
 def tune(dry_run: bool, **options: Any) -> None:
-    """Choose each model's open setting by its distance to validation images, from three stated values.
+    """Train each model with three values of its open setting, and choose one by the validation images.
+
+    The value is chosen whose samples are nearest to the validation images.
 
     Models without an open setting are left out. No test image is scored. The choices are written to
-    tuned-DATASET-PRESET-mSIZE.yml under --out. The trials are ordinary runs: 'flexbench run --config' finds them
-    trained. A value is chosen only when all three have been scored or have failed.
+    tuned-DATASET-PRESET-mSIZE.yml under --out. A trial is an ordinary run. A later
+    'flexbench run --config FILE' does not train it again; it only scores it on test images. A value is chosen only
+    when all three have been scored or have failed.
 
     \b
     flexbench tune --models all --datasets mnist --preset cpu
@@ -145,23 +150,23 @@ def tune(dry_run: bool, **options: Any) -> None:
     from benchmark.running import tuning
     from benchmark.running.runner import run_jobs
 
-    trials, datasets, chosen = tuning.plan(run_options(**options))
+    trials, datasets, chosen = tuning.make_trials(run_options(**options))
     jobs = [job for trial in trials for job in trial.jobs]
     show_jobs(jobs, chosen)
     if dry_run:
         return
-    words = [outcome.word for outcome in run_jobs(jobs, datasets, chosen)]
+    states = [outcome.state for outcome in run_jobs(jobs, datasets, chosen)]
     choices = tuning.choose(trials, chosen)
     click.echo(tuning.to_markdown(choices))
     for path in tuning.write_settings(choices, chosen):
         click.echo(f"Settings: {path}. Next: flexbench run with --config {path}", err=True)
-    sys.exit(exit_code(words))
+    sys.exit(exit_code(states))
 
 
 def run_options(
     pairs: tuple[str, ...], config_file: Path | None, no_tracking: bool, download_inception: bool, **options: Any
 ) -> RunOptions:
-    """Build the run options: settings are parsed, and all other options have the names of the fields."""
+    """Build the run options: parse the settings, and pass every other option to the field of the same name."""
     from benchmark.jobs.config import Overrides
 
     fetch_inception(download_inception)
@@ -206,7 +211,11 @@ def exit_code(words: list[str]) -> int:
               help="md, csv, latex or html; several of them are written to files in OUT/tables.")  # fmt: skip
 @WHICH
 @CHECKPOINT
-@click.option("--published", is_flag=True, help="Below tables 1 and 2, how their order agrees with the paper's.")
+@click.option(
+    "--published",
+    is_flag=True,
+    help="Print below tables 1 and 2 the rank correlation with the paper's order of the models.",
+)
 @INCLUDE
 def table(
     name: str, roots: tuple[Path, ...], styles: str, rule: str, budget_by: str, published: bool,
@@ -230,7 +239,7 @@ def table(
     from benchmark.reporting.tables import make_several
 
     Registry.load(include)
-    wanted = words(styles, STYLES, "format")
+    wanted = split_choices(styles, STYLES, "format")
     if published and (wanted != ["md"] or name not in ("1", "2", "all")):
         raise FlexbenchError("--published goes with tables 1 and 2, in Markdown: flexbench table 1 --published.")
     if (budget_by == "flops" or published) and rule != "last":
@@ -256,14 +265,14 @@ def table(
 @click.argument("names", nargs=-1, metavar=f"[{'|'.join(FIGURES)}|all]...", type=click.Choice([*FIGURES, "all"]))
 @ROOTS
 @click.option("--format", "formats", default=",".join(FORMATS), show_default=True, metavar="FORMAT,...",
-              help="Of the pictures; the data behind each are always written as CSV.")  # fmt: skip
+              help="Formats of the pictures. The data of every picture are also written as CSV.")  # fmt: skip
 @click.option("--models", help="Names and globs, comma-separated. Default: all that have results.")
 @WHICH
 @DATA_DIR
 @INCLUDE
 @DEVICE
 def figure(names: tuple[str, ...], roots: tuple[Path, ...], formats: str, device: str, **options: Any) -> None:
-    """Draw figures of what has run into OUT/figures. With 'all', the default, those that can be made.
+    """Draw figures of what has run into OUT/figures. 'all' (the default) draws every figure that the results allow.
 
     2: prior and codes in training, on vectors with a known dimension. 3: latent spaces of mixtures (runs the models).
     4: reconstructions and samples. 5: walks in latent space and nearest training images (runs the models, which needs
@@ -278,7 +287,7 @@ def figure(names: tuple[str, ...], roots: tuple[Path, ...], formats: str, device
     from benchmark.reporting.figures import Query, make, make_several, save
 
     Registry.load(options["include"])
-    wanted = words(formats, FORMATS, "format")
+    wanted = split_choices(formats, FORMATS, "format")
     everything = not names or "all" in names
     query = Query(roots, device=device, **options)
     plots, reasons = make_several(FIGURES, query) if everything else ([p for n in names for p in make(n, query)], {})
@@ -295,7 +304,9 @@ def figure(names: tuple[str, ...], roots: tuple[Path, ...], formats: str, device
 @WHICH
 @INCLUDE
 def report(roots: tuple[Path, ...], include: tuple[str, ...], **options: Any) -> None:
-    """Write what has run as one HTML page: tables, pictures, diagnostics, where and how it was made. It loads nothing.
+    """Write what has run as one HTML page: tables, pictures, diagnostics, origin.
+
+    The page needs no network.
 
     \b
     flexbench report

@@ -84,13 +84,13 @@ def run(
     chosen = _run_options(dict(locals()))
     planned, opened = expand(chosen)
     outcomes = run_jobs(planned, opened, chosen)
-    if bad := [f"{o.job.label}: {o.word}" for o in outcomes if o.word != "done"]:
+    if bad := [f"{o.job.label}: {o.state}" for o in outcomes if o.state != "done"]:
         raise RuntimeError("; ".join(bad))
     return read_results(chosen.out)
 
 
 def _run_options(given: dict[str, Any]) -> RunOptions:
-    """The options for the arguments of `run`: all of them have the names of fields but `settings`."""
+    """Build the run options. Every argument of `run` except `settings` has the name of its field."""
     from .jobs.config import Overrides
     from .running.options import RunOptions
 
@@ -178,7 +178,8 @@ def table(
     """Return one of the paper's tables of what is on disk: means, a row per model.
 
     Args:
-        number: 1 Frechet distances, 2 precision and recall, 3 distances against latent size, 4 memorisation.
+        number: 1 Frechet distances, 2 precision and recall, 3 distances against latent size, 4 memorisation, 5 scores
+            of added metrics.
         out: the output root, or several that are read together.
         preset, space, images: which results, where there are several.
         rule: which checkpoint counts: "last", "best_val", "oracle" or "flops".

@@ -65,7 +65,7 @@ def features(include: Iterable[str] = ()) -> Rows:
 
 def presets(include: Iterable[str] = ()) -> Rows:
     """Return name, budget, number of scored images and purpose of every preset."""
-    rows: Rows = [("preset", "steps", "batch", "width", "factor on rates", "images scored", "purpose")]
+    rows: Rows = [("preset", "steps", "batch", "width", "learning-rate factor", "images scored", "purpose")]
     for name, preset in PRESETS.items():
         t = preset.train
         numbers = (f"{t.steps:,}", str(t.batch_size), f"{t.width:g}", f"{t.lr_factor:g}", f"{preset.images:,}")

@@ -19,6 +19,7 @@ from benchmark.evaluation.features import spaces
 from benchmark.running import processes
 
 torch.set_num_threads(1)  # small tensors gain nothing from more, and lose much where the cores are busy
+ROOT = Path(__file__).parent.parent
 EVERY_MODEL = ["--models", "all", "--datasets", "digits", "--preset", "smoke", "--features", "pixels",
                "--images", "100"]  # fmt: skip
 SMALL = [
@@ -48,10 +49,23 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="session", autouse=True)
 def hosts() -> Iterator[None]:
     """Hosts serve all jobs of the session: they are not dismissed after each run, and have imported everything."""
-    dismiss, processes.dismiss = processes.dismiss, lambda: None
+    close, processes.close_idle_hosts = processes.close_idle_hosts, lambda: None
     processes.COMMON += ("timm", "mlflow")
     yield
-    dismiss()
+    close()
+
+
+# Files whose tests run whole jobs or train for long. `make check` leaves them out.
+SLOW = ("test_cli.py", "test_vectors.py", "test_plugin.py", "test_package.py", "test_models.py", "test_conformance.py",
+        "test_old_runs.py", "test_add_a_model.py", "running/", "baselines/", "flexae/")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow tests: those of the files in SLOW, and those that run the shared jobs."""
+    for item in items:
+        below = item.path.relative_to(ROOT).as_posix().removeprefix("tests/")
+        if below.startswith(SLOW) or "demo" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(autouse=True)

@@ -101,7 +101,10 @@ def check_independent_of_batch(method: type[Method], folder: Path) -> None:
 
 
 def check_updates_what_it_owns(method: type[Method], folder: Path) -> None:
-    """In every training phase, stepped optimizers get gradients for all their parameters, and no other one changes."""
+    """In every training phase, each optimizer that steps has a gradient for each of its parameters.
+
+    All other parameters stay unchanged.
+    """
     model = built(method)
     for phase in model.phases(small_job(method).budget):
         if isinstance(phase, Fit):

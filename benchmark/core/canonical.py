@@ -1,4 +1,4 @@
-"""One JSON text for equal values: what hashes of configurations are taken over."""
+"""Canonical JSON: equal values give the same text. Configurations are hashed in this form."""
 
 from __future__ import annotations
 

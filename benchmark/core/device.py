@@ -31,7 +31,7 @@ def make_deterministic(threads: int | None = None) -> None:
     import torch
 
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # The same setting by `use_deterministic_algorithms` would import the compiler, which takes seconds.
+    # `torch.use_deterministic_algorithms` has the same effect, but it imports torch's compiler, which takes seconds.
     torch.set_deterministic_debug_mode("warn")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False

@@ -120,7 +120,7 @@ def read_json(path: Path, default: Any = None) -> Any:
 
 
 def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
-    """Append rows in one write. A line that an earlier crash has torn is closed first, so it does not damage ours."""
+    """Append rows in one write. If a crash left the last line incomplete, the new rows still start on a new line."""
     text = "".join(json.dumps(row) + "\n" for row in rows)
     with open(path, "ab+") as file:
         if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":

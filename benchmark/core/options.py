@@ -1,7 +1,7 @@
 """Options declared once: a dataclass field that carries its default, its help and its range.
 
-The command line, the checks of values and the documentation all read the declaration. A new option is one field, and
-one line where it is used.
+The command line, the checks of values and the documentation all read the declaration. A new run option
+needs a field, a parameter of `benchmark.api.run`, and the code that uses it.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def register(info: DatasetInfo, origin: str) -> None:
 
 
 def _check_free(info: DatasetInfo, origin: str) -> None:
-    """Raise FlexbenchError if the name, or the folder name that runs get from it, belongs to another origin."""
+    """Raise FlexbenchError if another file or package already uses this name, or a name with the same run folder."""
     for other in DATASETS.values():
         with_argument = other.parse and info.slug.startswith(f"{other.kind}-")
         if (other.kind == info.kind or with_argument) and _origins[other.name] != origin:

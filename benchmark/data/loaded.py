@@ -49,8 +49,8 @@ class Columns:
 class LoadedSource(Source):
     """The data that the `load` function of a declaration returns.
 
-    `source_hash` is the hash of the file that declares the dataset. The store is prepared again when that file or one
-    of the declared `files` changes; if no `files` are declared, also for another data folder.
+    `source_hash` is the hash of the file that declares the dataset. The store is prepared again if that file or one
+    of the declared `files` changes. Without declared `files`, it is also prepared again for another data folder.
     """
 
     root: Path

@@ -19,7 +19,8 @@ from .source import TEST, TRAIN, Content, Source, chunked
 
 SIZE = 32
 SHAPES = ("square", "ellipse", "heart")
-_RANGE = (20, 10_000_000)  # training images: enough for three splits, and a slip does not fill the disk
+# Training images: at least 20, so that no split is empty; at most 10 million, so that a slip does not fill the disk.
+_RANGE = (20, 10_000_000)
 _BLOCK_IMAGES = 1000  # one generator per block, so that image i is the same in 'sprites:2000' and in 'sprites'
 
 #: Range of each factor, in the order of the labels. Lengths are in units of half the image's side, the origin is the

@@ -149,7 +149,7 @@ def _write_images(path: Path, content: Content, title: str) -> np.ndarray:
     shape = (len(content.splits), content.channels, content.size, content.size)
     descr = np.lib.format.dtype_to_descr(np.dtype(content.dtype))
     fractions: list[float] = []
-    # Plain writes, not a writable memory map: on a full disk they raise an error where a map kills the process.
+    # Plain writes: on a full disk they raise OSError. A writable memory map would kill the process.
     with open(path, "wb") as file, tqdm(total=shape[0], desc=title, unit=" images", delay=2, disable=None) as bar:
         np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
         for chunk in content.chunks:
@@ -161,7 +161,10 @@ def _write_images(path: Path, content: Content, title: str) -> np.ndarray:
 
 
 def _with_validation(splits: np.ndarray, fractions: np.ndarray) -> np.ndarray:
-    """Cut a validation split from the training images, unless the source has one. Copies stay together."""
+    """Cut a validation split from the training images, unless the source has one.
+
+    Identical images always go to the same split.
+    """
     if (splits == VAL).any():
         return splits
     train = np.flatnonzero(splits == TRAIN)

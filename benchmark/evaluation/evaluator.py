@@ -87,7 +87,8 @@ def floors(references: References) -> list[Score]:
     """Compute the scores of real images in the model's place. They are the same for every model of a dataset.
 
     Training images give the score of a perfect model, validation images the score of a model that copies nothing, and
-    noisy copies of training images the score of a model that does nothing else. The suite's own are kept on disk.
+    noisy copies of training images the score of a model that only copies. Scores of built-in metrics are cached on
+    disk.
     """
     subjects = _Subjects(None, references)
     metrics = [metric for metric in METRICS.values() if metric.subject in REAL]
@@ -167,7 +168,7 @@ def _scores(metrics: Iterable[Metric], subjects: _Subjects) -> Iterator[Score]:
             continue
         found = _computed(metric, subject, references, subjects.seed)
         if found is not None:
-            yield _row(
+            yield _make_score(
                 metric, found, len(subject.images) if isinstance(subject, ImageSet) else references.n, references
             )
 
@@ -196,8 +197,10 @@ def _function(compute: str | Callable[..., Any] | None) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), name)
 
 
-def _row(metric: Metric, found: Any, count: int, references: References) -> Score:
-    """The score of a metric from what its `compute` returned; `count` is the number of images unless it says another.
+def _make_score(metric: Metric, found: Any, count: int, references: References) -> Score:
+    """Return the score of a metric from the result of its `compute`.
+
+    `count` is the number of images, used if `compute` returned none.
 
     Raises FlexbenchError if that is not a value, (value, error) or (value, error, number of images).
     """

@@ -86,7 +86,7 @@ def _png(image: np.ndarray) -> bytes:
 
 def _enlarged(images: np.ndarray, scale: int | None) -> np.ndarray:
     if images.shape[2:] == (1, 1):
-        raise FlexbenchError("vectors have no picture; in Python, benchmark.load(RUN).sample(n) draws vectors.")
+        raise FlexbenchError("vectors have no picture; in Python, flexbench.load(RUN).sample(n) draws vectors.")
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not images.size:
         raise FlexbenchError(f"a grid needs uint8 images [N, 1 or 3, H, W], got {images.dtype} {images.shape}.")
     scale = scale or math.ceil(COMFORTABLE / max(images.shape[2:]))

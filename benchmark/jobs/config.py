@@ -77,12 +77,12 @@ class JobConfig:
     @property
     def hash(self) -> str:
         """8 hex digits over everything that changes results, and over nothing else."""
-        return self._hash_without("preset", *self._spelling)
+        return self._hash_without("preset", *self._unhashed_fields)
 
     @property
     def variant(self) -> str:
         """The hash without the seed. Runs that share it are repetitions."""
-        return self._hash_without("preset", "seed", *self._spelling)
+        return self._hash_without("preset", "seed", *self._unhashed_fields)
 
     def settings(self, method: type[Method]) -> str:
         """Return the model's knobs that differ from their defaults, such as 'beta=2.0'."""
@@ -90,8 +90,8 @@ class JobConfig:
         return ", ".join(f"{k}={v}" for k, v in self.method.items() if v != defaults.get(k))
 
     @property
-    def _spelling(self) -> tuple[str, ...]:
-        """Fields that are not hashed: where the content hash is known, the path as typed does not count."""
+    def _unhashed_fields(self) -> tuple[str, ...]:
+        """Fields left out of the hash. If the content hash is known, the typed name of the dataset is left out."""
         return ("dataset",) if self.dataset_hash else ()
 
     def _hash_without(self, *names: str) -> str:

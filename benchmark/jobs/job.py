@@ -26,7 +26,7 @@ class EvaluationConfig:
 
     space: str  # feature space
     images: int  # of each kind; fewer where the dataset has fewer
-    scores: str = "all"  # or "validation": the distance to held-out training images alone, to choose settings by
+    scores: str = "all"  # or "validation": the distance to validation images alone, to choose settings by
 
     @property
     def key(self) -> str:
@@ -43,7 +43,7 @@ class EvaluationConfig:
         return f"{self.space}/{self.images}{part}/protocol-{PROTOCOL}"
 
     def covered_by(self, keys: Iterable[str]) -> bool:
-        """Tell whether evaluations with these keys contain these scores: this one, or a larger one."""
+        """Tell whether one of these finished evaluations includes all scores of this one."""
         whole = replace(self, scores=ALL)._suite_key
         larger = self.scores != ALL or not added_key()
         return any(key == self.key or (larger and (key == whole or key.startswith(f"{whole}/"))) for key in keys)
@@ -133,7 +133,7 @@ class Job:
 
     @property
     def diagnostics(self) -> dict[str, float]:
-        """Whether the trained model is sound, see `evaluation.diagnostics`; empty before the model is scored."""
+        """The diagnostics of the trained model by name, see `evaluation.diagnostics`; empty before it is scored."""
         old = read_json(self.folder / "health.json", {})  # its name before version 0.1.0
         found = read_json(self.folder / "diagnostics.json", old)
         return {OLD_DIAGNOSTIC_NAMES.get(name, name): value for name, value in found.items()}
@@ -184,7 +184,7 @@ class Job:
 
     @property
     def rows(self) -> list[ResultRow]:
-        """Its result rows. Of a score that a crash caused to be written twice, the later one."""
+        """The job's result rows. If a crash caused a score to be written twice, only the later row is returned."""
         return folder_rows(self.folder)
 
     @contextlib.contextmanager

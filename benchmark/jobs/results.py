@@ -2,7 +2,7 @@
 
 One row is one score of one checkpoint of one job. A job appends its rows when it ends; a failed job leaves one row with
 its reason and no value. `flexbench run` brings the file and the run folders into agreement when it starts and when it
-ends. Commands that only read take run folders into account that the file does not know yet, and write nothing.
+ends. Commands that only read also use run folders that are not in the file yet. They write nothing.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Record:
     """The rows of one output root: those of its results.csv and those that only run folders hold.
 
     Args:
-        out: the output root. Nothing is written unless a method says so.
+        out: the output root. Only `append` and `reconcile` write files.
     """
 
     def __init__(self, out: Path):
@@ -155,7 +155,7 @@ class Record:
 
     @cached_property
     def rows(self) -> list[ResultRow]:
-        """Every row once, as the file and the run folders give it; of equal rows the one written last."""
+        """All rows of the file and of the run folders. Of rows with the same `identity`, the last one is kept."""
         recorded = self._file[0]
         return merged([*recorded, *self._unrecorded({row.hash for row in recorded})])
 
@@ -339,7 +339,7 @@ def _newer(folder: Path, than: int) -> bool:
 
 
 def folder_rows(folder: Path, finished: bool = False) -> list[ResultRow]:
-    """The rows that a run folder holds: its scores, where a crash wrote one twice the later, or its failure.
+    """The result rows of a run folder: its scores, or one row with the reason of its failure.
 
     With `finished`, scores of an evaluation that has not come to its end are left out: it will be done again.
     """
@@ -396,7 +396,7 @@ def read_results(out: Path | str | Sequence[Path | str]) -> pd.DataFrame:
             if first.value != row.value:
                 differing[where] = differing.get(where, 0) + 1
         for where, count in differing.items():
-            message = f"{count} score(s) in '{root}' differ from those in '{where}'; the latter count"
+            message = f"{count} score(s) differ between '{where}' and '{root}'; the values from '{where}' are used"
             warnings.warn(message, stacklevel=2)
     scored = {row.hash for row, _ in found.values() if row.status == DONE and row.checkpoint == LAST}
     kept = [(row, root) for row, root in found.values() if row.status == DONE or row.hash not in scored]

@@ -81,7 +81,7 @@ class RunRecord:
 
     @property
     def settings(self) -> str:
-        """The knobs that differ from their defaults. Before it is scored these are not known, and all are named."""
+        """The knobs that differ from their defaults. Before the run is scored, all knobs are listed."""
         if self.last or self.job is None:
             return _text(self.last.get("settings"))
         return ", ".join(f"{k}={v}" for k, v in self.job.config.method.items() if k not in SHARED_KNOBS)

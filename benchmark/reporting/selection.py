@@ -57,7 +57,7 @@ def ordered(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_sizes(rows: pd.DataFrame, models: pd.DataFrame) -> pd.DataFrame:
-    """Drop the latent sizes at which fewer than half as many `models` ran as at the dataset's most common size.
+    """Drop every latent size with fewer than half as many `models` as the dataset's most common size.
 
     Otherwise a study of two models over sizes would put its rows among those of all models at the usual size.
     """
@@ -103,8 +103,8 @@ def with_one_image_count(rows: pd.DataFrame, images: int | None) -> pd.DataFrame
 def _reference_rows(rows: pd.DataFrame, results: pd.DataFrame, metrics: list[Metric]) -> pd.DataFrame:
     """Return the floors and controls of the evaluations that gave `rows`.
 
-    These may have fewer images, because the validation split may. The largest number that is not above the models' own
-    counts.
+    Floors and controls may be computed from fewer images, because the validation split may be smaller. The function
+    keeps those with the most images, but not with more than the models' scores.
     """
     families = {f for m in metrics for f in (m.floor, m.control) if f}
     scored = rows.drop_duplicates("dataset").set_index("dataset").n_images

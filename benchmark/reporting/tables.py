@@ -156,7 +156,7 @@ def make_several(
     results: pd.DataFrame, names: Sequence[str], preset: str | None = None, space: str | None = None,
     images: int | None = None, rule: str = LAST,
 ) -> dict[str, Table | pd.DataFrame]:  # fmt: skip
-    """Make tables by name, '1' to '4' and 'cost'.
+    """Make tables by name, '1' to '5' and 'cost'.
 
     If several are asked for, those that do not apply are left out: table 3 with one latent size, and tables that the
     rule of selection does not go with. Raises what `make` and `cost` raise.

@@ -30,10 +30,10 @@ class RunOptions(Schedule):
     models: str = option("", "Names and globs, comma-separated, or 'all': vae,\"flexae*\".")
     datasets: str = option("", "Names, comma-separated: mnist,celeba,folder:PATH. See 'flexbench ls datasets'.")
     latent_dims: tuple[int, ...] = option(
-        (), "Latent sizes, a grid axis: 32,64,128. Default: the dataset's.", flag="--latent-dim", metavar="M,...",
+        (), "Latent sizes m, one run each: 32,64,128. Default: the dataset's.", flag="--latent-dim", metavar="M,...",
         least=1, most=4096,
     )  # fmt: skip
-    seeds: tuple[int, ...] = option((0,), "A grid axis: 0,1,2 or 0-4.", metavar="N,...", least=0)
+    seeds: tuple[int, ...] = option((0,), "Seeds, one run each: 0,1,2 or 0-4.", metavar="N,...", least=0)
     preset: str = option("cpu", "The budget: smoke, demo, cpu or paper. See 'flexbench ls presets'.")
     images: int | None = option(None, "Images of each kind to score. Default: the preset's.", least=1)
     space: str = option(
@@ -101,7 +101,10 @@ class RunOptions(Schedule):
 
     @property
     def threads_per_job(self) -> int:
-        """Threads of each process. They are recorded with the job: sums round differently with another number."""
+        """Threads of each process.
+
+        The number is stored with the job and used again on resume, because it changes the rounding of sums.
+        """
         return self.threads or max(1, processors() // self.jobs)
 
     @property

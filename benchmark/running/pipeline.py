@@ -41,7 +41,7 @@ class Task:
 
 
 class Pipeline:
-    """One job from wherever it stands to `done`.
+    """Does the remaining work of one job, until it is `done`.
 
     Args:
         stopping: asked after each step of training; True means that the job saves a checkpoint and stops.
@@ -153,7 +153,8 @@ class Pipeline:
         if self.dataset.info.are_images:
             save_grid(generate(method, 64, self.job.config.seed), folder / "samples.png", columns=8)
             real = test.take(np.arange(min(32, len(test))))
-            save_grid(above(real, reconstruct(method, real), columns=8), folder / "reconstructions.png", columns=8)
+            pairs = interleave_rows(real, reconstruct(method, real), columns=8)
+            save_grid(pairs, folder / "reconstructions.png", columns=8)
             files += ["samples.png", "reconstructions.png"]
         self.tracker.artifacts(folder / name for name in files)
 
@@ -196,7 +197,7 @@ class Pipeline:
 
     def _record(self, scores: Iterable[Score], checkpoint: str, step: int, cost: Cost) -> None:
         """Write scores to the run folder and to the tracker."""
-        rows = [self._row(checkpoint=checkpoint, step=step, **keyed(score), **asdict(cost)) for score in scores]
+        rows = [self._row(checkpoint=checkpoint, step=step, **score_fields(score), **asdict(cost)) for score in scores]
         self.job.record(rows)
         self.tracker.log({row.metric: row.value for row in rows if row.value is not None}, step)
 
@@ -216,13 +217,13 @@ class Pipeline:
         )  # fmt: skip
 
 
-def keyed(score: Score) -> dict[str, Any]:
+def score_fields(score: Score) -> dict[str, Any]:
     """The fields of a score, with the key of the fingerprint in place of its JSON text."""
     values = asdict(score)
     return {**values, "fingerprint": score.fingerprint and fingerprint_key(score.fingerprint)}
 
 
-def above(real: Any, reconstructed: Any, columns: int) -> Any:
+def interleave_rows(real: Any, reconstructed: Any, columns: int) -> Any:
     """Rows of real images, each above the row of their reconstructions."""
     import numpy as np
 
@@ -231,5 +232,5 @@ def above(real: Any, reconstructed: Any, columns: int) -> Any:
 
 
 def log_interval(config: JobConfig) -> int:
-    """Steps per log row: about 100 rows a run, at most one per 100 steps."""
+    """Return the steps per log row: a hundredth of the run, from 1 to 100 steps."""
     return max(1, min(100, config.train.steps // 100))

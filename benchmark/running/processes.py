@@ -35,9 +35,9 @@ sys.path[:] = filter(None, sys.path)
 from benchmark.running.processes import serve
 serve(sys.argv[1:])"""
 
-# glibc returns a large block to the system as soon as it is freed. To get it back, page by page, takes a good part of a
-# small network's time on the CPU (perf/malloc.py). 32 MiB is the largest threshold that older versions of glibc accept.
-# Other C libraries ignore these names. The user's own values take precedence.
+# glibc returns a large block to the system as soon as it is freed. Fetching the memory again, page by page, takes much
+# of the training time of a small network on the CPU (perf/malloc.py). 32 MiB is the largest threshold that older
+# versions of glibc accept. Other C libraries ignore these names. The user's own values take precedence.
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**32 - 1)}
 
 
@@ -86,7 +86,7 @@ _idle: list[Host] = []
 
 
 @contextlib.contextmanager
-def hosted(modules: Iterable[str]) -> Iterator[Host]:
+def borrow_host(modules: Iterable[str]) -> Iterator[Host]:
     """Lend a host for one job: an idle one, or a new one that also imports `modules`."""
     try:
         host = _idle.pop()
@@ -99,7 +99,7 @@ def hosted(modules: Iterable[str]) -> Iterator[Host]:
         host.close()
 
 
-def dismiss() -> None:
+def close_idle_hosts() -> None:
     """End the idle hosts."""
     while _idle:
         _idle.pop().close()

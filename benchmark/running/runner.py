@@ -34,7 +34,7 @@ class Outcome:
     """How a job ended: done | failed | refused | interrupted | killed."""
 
     job: Job
-    word: str
+    state: str
 
 
 # -- the grid -------------------------------------------------------------------------------------------------------
@@ -52,7 +52,7 @@ def expand(options: RunOptions) -> tuple[list[Job], dict[str, Dataset]]:
     datasets = {name: open_dataset(name, options.data_dir, options.image_size_for(name)) for name in names}
     for name, dataset in datasets.items():
         check_count(dataset, options.evaluation(name).images)
-    pairs = [(d, m) for d in names for m in suited(models, datasets[d], registry)]
+    pairs = [(d, m) for d in names for m in models_for(models, datasets[d], registry)]
     grid = itertools.product(pairs, options.latent_dims or (None,), options.seeds)
     return [_job(options, registry, datasets[d], d, m, dim, seed) for (d, m), dim, seed in grid], datasets
 
@@ -67,7 +67,7 @@ def check_models(options: RunOptions, registry: Registry) -> list[str]:
     return models
 
 
-def suited(models: Sequence[str], dataset: Dataset, registry: Registry) -> list[str]:
+def models_for(models: Sequence[str], dataset: Dataset, registry: Registry) -> list[str]:
     """Return the models that make sense on a dataset; a warning names the others.
 
     Raises FlexbenchError where none makes sense.
@@ -153,7 +153,7 @@ def run_jobs(jobs: Sequence[Job], datasets: dict[str, Dataset], options: RunOpti
 
 
 def _prepare(jobs: Sequence[Job], options: RunOptions) -> list[Job]:
-    """Bring the record and the run folders to the start; return the jobs that have something to do."""
+    """Update the record and the run folders for --force and --retry-failed. Return the jobs that are not done."""
     record = Record(options.out)
     if options.force:
         for job in jobs:
@@ -172,7 +172,7 @@ def _prepare(jobs: Sequence[Job], options: RunOptions) -> list[Job]:
 
 
 def slow_modules(options: RunOptions, datasets: Iterable[str]) -> set[str]:
-    """Return what each job imports beside what every job needs."""
+    """Return the slow modules that these jobs need in addition to `processes.COMMON`."""
     spaces = {options.evaluation(dataset).space for dataset in datasets}
     modules = {slow_import(space) for space in spaces} | {"mlflow" if options.tracking_uri else None}
     return {module for module in modules if module}
@@ -197,7 +197,7 @@ class Workers:
     def __exit__(self, *error: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        processes.dismiss()
+        processes.close_idle_hosts()
 
     def run(self, job: Job) -> str:
         """Do one job; return the word for how it ended."""
@@ -212,7 +212,7 @@ class Workers:
         return {0: "done", 1: "failed", 2: "refused", 130: "interrupted"}.get(code, "killed")
 
     def _do(self, task: Task) -> int:
-        with processes.hosted(self.modules) as host:
+        with processes.borrow_host(self.modules) as host:
             if process := host.start(task):
                 self.running.add(process)
                 if self.stopping.is_set():  # an interrupt that came before this process was known

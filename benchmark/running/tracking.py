@@ -1,4 +1,4 @@
-"""Log to MLflow. The files on disk are the source; a tracker that is down costs one warning."""
+"""Log to MLflow. MLflow gets copies; the results are in files. If MLflow cannot be reached, one warning is printed."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class NoTracker:
         """End the run as FINISHED, FAILED or KILLED."""
 
 
-def guarded(method: Callable) -> Callable:
+def warn_once(method: Callable) -> Callable:
     """Wrap a method of the tracker: its first failure gives one warning, and later calls do nothing."""
 
     @functools.wraps(method)
@@ -79,7 +79,7 @@ class MLflowTracker(NoTracker):
         self.down = False
         self.run_id = ""
 
-    @guarded
+    @warn_once
     def start(self, suite: str, name: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
         from mlflow.entities import Param, RunTag
 
@@ -98,7 +98,7 @@ class MLflowTracker(NoTracker):
         )
         write_json(self.folder / "tracking.json", {"uri": self.uri, "run_id": self.run_id})
 
-    @guarded
+    @warn_once
     def log(self, values: Mapping[str, float], step: int) -> None:
         import time
 
@@ -107,12 +107,12 @@ class MLflowTracker(NoTracker):
         now = int(time.time() * 1000)
         self.client.log_batch(self.run_id, metrics=[Metric(mlflow_name(k), v, now, step) for k, v in values.items()])
 
-    @guarded
+    @warn_once
     def artifacts(self, paths: Iterable[Path]) -> None:
         for path in paths:
             self.client.log_artifact(self.run_id, str(path))
 
-    @guarded
+    @warn_once
     def finish(self, status: str) -> None:
         self.client.set_terminated(self.run_id, status)
 

@@ -1,4 +1,4 @@
-"""Choose each model's open setting on the validation split, from a few stated values, as many for every model.
+"""Tune one setting of each model on the validation split. Every model tries the same number of values.
 
 A trial is an ordinary job of which only `gen_fd_val` is scored, so no test image has a say. A later run with the chosen
 values finds the trial trained.
@@ -61,7 +61,7 @@ class Choice:
         return self.trials[known.index(min(known))]
 
 
-def plan(options: RunOptions) -> tuple[list[Trial], dict[str, Dataset], RunOptions]:
+def make_trials(options: RunOptions) -> tuple[list[Trial], dict[str, Dataset], RunOptions]:
     """Return the trials of the requested models that have an open setting, the datasets, and the options to run with.
 
     Raises FlexbenchError where no model has an open setting, and where a dataset has no validation images.
@@ -125,7 +125,10 @@ def _space(trials: Sequence[Trial], options: RunOptions) -> str:
 
 
 def scores(trials: Sequence[Trial], space: str, record: Record) -> tuple[float | None, ...]:
-    """Return the mean validation score of each trial over its seeds, on the most images that all of them have."""
+    """Return each trial's validation score, averaged over seeds.
+
+    It uses the largest number of images with which all trials were scored.
+    """
     validation = _validation_scores(record, space)
     found = [[validation.get(job.config.hash, {}) for job in trial.jobs] for trial in trials]
     scored = [values for group in found for values in group if values]

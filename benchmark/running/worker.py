@@ -25,7 +25,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 def main(task: Task, environment: dict[str, str]) -> int:
     """Do a job in this process, with its folder locked, and return the exit code."""
-    os.environ.clear()  # of the host, which may be older than what its owner has set since
+    os.environ.clear()  # the host's; the command may have changed its own since it started the host
     os.environ.update(environment)
     job = Job.open(task.folder)
     worker = Worker(job, task)
@@ -43,7 +43,10 @@ def main(task: Task, environment: dict[str, str]) -> int:
 
 
 def listen(worker: Worker) -> None:
-    """Let interrupts reach the worker from here on, and those that came before: the host has blocked them."""
+    """Install the signal handlers and unblock the interrupts that the host has blocked.
+
+    Interrupts that came in the meantime are delivered now.
+    """
     for number in INTERRUPTS:
         signal.signal(number, worker.stop)
     if hasattr(signal, "pthread_sigmask"):

@@ -1,4 +1,4 @@
-"""What a run tells while it trains, and when."""
+"""The callbacks of the training loop, and the schedule of checkpoints and scores."""
 
 from __future__ import annotations
 
@@ -18,11 +18,18 @@ Accounts = list[dict[str, Any]]  # what each phase cost, see training.json
 class Schedule:
     """When a run saves its state and scores itself. No value changes the trained model."""
 
-    checkpoint_seconds: float = option(60.0, "Longest time between checkpoints, in seconds.", least=0)
-    checkpoint_steps: int | None = option(None, "Steps between checkpoints, beside the time.", least=1)
+    checkpoint_seconds: float = option(
+        60.0,
+        "Time between checkpoints, in seconds. It grows if saving takes more than a twentieth of it.",
+        least=0,
+    )
+    checkpoint_steps: int | None = option(
+        None, "Also save a checkpoint every N steps, in addition to --checkpoint-seconds.", least=1, metavar="N"
+    )
     score_every: int | None = option(
         None,
-        "Score the Frechet distances during training too, once every N steps: for curves and 'table --select'.",
+        "Also score the Frechet distances and the prior mismatch every N steps of the last training phase, for curves "
+        "and 'table --select'.",
         least=1,
         metavar="N",
     )

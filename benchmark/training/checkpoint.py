@@ -19,7 +19,7 @@ from ..core.errors import FlexbenchError
 from ..core.files import atomic_write
 from ..method import Method
 
-KEEP = 2
+KEPT_CHECKPOINTS = 2
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +31,7 @@ def save_checkpoint(folder: Path, phase: int, step: int, state: dict[str, Any]) 
     data = buffer.getvalue()
     path = folder / f"{phase:02d}-{step:09d}-{digest(data)}.pt"
     atomic_write(path, data)
-    for old in checkpoints(folder)[KEEP:]:
+    for old in checkpoints(folder)[KEPT_CHECKPOINTS:]:
         old.unlink()
     return path
 

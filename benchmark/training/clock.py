@@ -15,7 +15,7 @@ class Clock:
     def __init__(self, spent: float, schedule: Schedule):
         self._start = time.perf_counter() - spent
         self._schedule = schedule
-        self._last, self._cost = time.perf_counter(), 0.0
+        self._last, self._save_seconds = time.perf_counter(), 0.0
 
     def seconds(self) -> float:
         """Return the seconds spent in this phase."""
@@ -27,7 +27,7 @@ class Clock:
         started = time.perf_counter()
         yield
         self._last = time.perf_counter()
-        self._cost = self._last - started
+        self._save_seconds = self._last - started
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -37,7 +37,10 @@ class Clock:
         self._start += time.perf_counter() - started
 
     def checkpoint_due(self, step: int) -> bool:
-        """Tell whether a checkpoint is due, by steps or by time. Writing takes at most a twentieth of the time."""
+        """Tell whether a checkpoint is due, by steps or by time.
+
+        The interval is at least 20 times the duration of the last save, so saving takes at most about 5 % of the time.
+        """
         every = self._schedule.checkpoint_steps
-        interval = max(self._schedule.checkpoint_seconds, 20 * self._cost)
+        interval = max(self._schedule.checkpoint_seconds, 20 * self._save_seconds)
         return bool(every and step % every == 0) or time.perf_counter() - self._last > interval

@@ -139,7 +139,7 @@ def run_train(
     opt = Optimizers(phase.optimizers(), config.train.lr_factor)
     batches = Batches(rows, config.train.batch_size, config.seed, phase.name, run.device, progress.drawn)
     ema = EMA(method)
-    inputs = content(rows)
+    inputs = inputs_hash(rows)
     if state:
         check_inputs(phase, inputs, progress)
         opt.load_state_dict(state["optimizers"])
@@ -188,7 +188,8 @@ def take_snapshot(run: TrainingRun, progress: PhaseProgress, ema: EMA, account: 
     """Give `callbacks.snapshot` the model as it would be if training ended now: with its EMA and the later fits.
 
     The callback gets a copy in eval mode, the step, and the cost of all phases. The run itself does not change, since
-    the step determines its random draws. An error here costs a warning: an early model may fail to make images.
+    the step determines its random draws. An error here only gives a warning, because an early model may be
+    unable to make images.
     """
     try:
         show_copy(run, progress, ema, account)
@@ -264,7 +265,7 @@ def check_finite(run: TrainingRun, progress: PhaseProgress, opt: Optimizers) -> 
             raise DivergedError(progress.phase, progress.step - 1, name, "buffer")
 
 
-def content(rows: Rows) -> str:
+def inputs_hash(rows: Rows) -> str:
     """Return the hash of a phase's own inputs. It is empty for the images, which the dataset's hash covers."""
     return rows.digest() if isinstance(rows, CachedRows) else ""
 

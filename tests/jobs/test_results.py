@@ -225,6 +225,7 @@ def test_what_makes_a_row_another_one(change: dict, tmp_path: Path):
 # -- through the command line ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_leaves_one_row_and_a_later_success_replaces_it(flexbench, tmp_path: Path):
     command = ["run", "--models", "vae", *SMALL, "--steps", "4", "--no-tracking", "--out", tmp_path]
     failing = flexbench(*command, "--set", "train.lr_factor=1e30")

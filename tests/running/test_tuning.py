@@ -29,7 +29,7 @@ def scored(job, value, n=40):
 
 
 def test_every_value_of_the_open_setting_is_tried_on_every_seed(tmp_path):
-    trials, _, made = tuning.plan(request(tmp_path, seeds=(0, 1)))
+    trials, _, made = tuning.make_trials(request(tmp_path, seeds=(0, 1)))
     assert [(t.model, t.knob, t.value) for t in trials] == [("vae", "decoder_variance", v) for v in (0.5, 0.1, 0.02)]
     assert all([job.config.seed for job in one.jobs] == [0, 1] for one in trials)
     assert made.evaluation("digits") == EvaluationConfig("pixels", 40, "validation")
@@ -37,21 +37,21 @@ def test_every_value_of_the_open_setting_is_tried_on_every_seed(tmp_path):
 
 def test_models_without_an_open_setting_have_nothing_to_try(tmp_path):
     with pytest.raises(FlexbenchError, match="has an open setting"):
-        tuning.plan(request(tmp_path, "flexae"))
+        tuning.make_trials(request(tmp_path, "flexae"))
 
 
 def test_a_setting_cannot_be_given_and_tried(tmp_path):
     with pytest.raises(FlexbenchError, match=r"'vae\.decoder_variance' is the setting that is tuned"):
-        tuning.plan(request(tmp_path, overrides=Overrides({"vae": {"decoder_variance": 1.0}})))
+        tuning.make_trials(request(tmp_path, overrides=Overrides({"vae": {"decoder_variance": 1.0}})))
 
 
 def test_several_latent_sizes_are_refused(tmp_path):
     with pytest.raises(FlexbenchError, match="one latent size"):
-        tuning.plan(request(tmp_path, latent_dims=(8, 16)))
+        tuning.make_trials(request(tmp_path, latent_dims=(8, 16)))
 
 
 def test_the_lowest_mean_over_seeds_is_chosen(tmp_path):
-    trials, _, made = tuning.plan(request(tmp_path, seeds=(0, 1)))
+    trials, _, made = tuning.make_trials(request(tmp_path, seeds=(0, 1)))
     for one, values in zip(trials, [(5, 5), (1, 7), (3, 6)], strict=True):
         for job, value in zip(one.jobs, values, strict=True):
             scored(job, value)
@@ -62,7 +62,7 @@ def test_the_lowest_mean_over_seeds_is_chosen(tmp_path):
 
 
 def test_a_try_that_failed_on_one_seed_is_never_chosen(tmp_path):
-    trials, _, made = tuning.plan(request(tmp_path, seeds=(0, 1)))
+    trials, _, made = tuning.make_trials(request(tmp_path, seeds=(0, 1)))
     scored(trials[0].jobs[0], 1)
     trials[0].jobs[1].create()
     trials[0].jobs[1].fail(ResultRow(hash="x", status="failed", reason="training diverged"))
@@ -75,7 +75,7 @@ def test_a_try_that_failed_on_one_seed_is_never_chosen(tmp_path):
 
 
 def test_nothing_is_chosen_while_a_try_is_missing(tmp_path):
-    trials, _, made = tuning.plan(request(tmp_path))
+    trials, _, made = tuning.make_trials(request(tmp_path))
     for one in trials[:2]:
         scored(one.jobs[0], 1)
     (choice,) = tuning.choose(trials, made)
@@ -85,7 +85,7 @@ def test_nothing_is_chosen_while_a_try_is_missing(tmp_path):
 
 
 def test_scores_of_different_numbers_of_images_are_not_compared(tmp_path):
-    trials, _, made = tuning.plan(request(tmp_path))
+    trials, _, made = tuning.make_trials(request(tmp_path))
     for one, n in zip(trials, (40, 40, 20), strict=True):
         scored(one.jobs[0], 1, n)
     with pytest.raises(FlexbenchError, match="different numbers of images"):
@@ -98,7 +98,7 @@ def test_scores_of_different_numbers_of_images_are_not_compared(tmp_path):
 
 def test_settings_of_models_tried_earlier_are_kept(tmp_path):
     (tmp_path / "tuned-digits-smoke-m16.yml").write_text("alae: {lr: 1}\nvae: {decoder_variance: 9}\n")
-    trials, _, made = tuning.plan(request(tmp_path))
+    trials, _, made = tuning.make_trials(request(tmp_path))
     for one, value in zip(trials, (3, 2, 1), strict=True):
         scored(one.jobs[0], value)
     (path,) = tuning.write_settings(tuning.choose(trials, made), made)
@@ -107,7 +107,7 @@ def test_settings_of_models_tried_earlier_are_kept(tmp_path):
 
 def test_the_file_holds_the_other_settings_of_the_tries_and_is_one_per_budget(tmp_path):
     overrides = Overrides({"vae": {"beta": 2.0}, "train": {"steps": 7}, "flexae": {"penalty": 1.0}})
-    trials, _, made = tuning.plan(request(tmp_path, overrides=overrides))
+    trials, _, made = tuning.make_trials(request(tmp_path, overrides=overrides))
     for one in trials:
         scored(one.jobs[0], 1)
     (path,) = tuning.write_settings(tuning.choose(trials, made), made)

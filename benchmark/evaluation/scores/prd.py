@@ -81,7 +81,7 @@ def precision_recall(
 
     Raises FlexbenchError for shapes that differ, too few images or runs, and features that are not finite.
     """
-    import sklearn.cluster  # noqa: F401  before the limit below, which holds for libraries that are loaded
+    import sklearn.cluster  # noqa: F401  first: `threadpool_limits` only affects libraries that are already loaded
     from threadpoolctl import threadpool_limits
 
     _check(generated, reference, runs, clusters)

@@ -38,7 +38,7 @@ RULE = (
 COUNTS = (
     "Each point is a run, each line a mean over seeds. The true latent of a sample is the point of a fine grid with "
     "the nearest vector. A sample is in a mode if its true latent is within 3 standard deviations of the centre. "
-    "A mode is covered if it gets at least a tenth of its share of samples."
+    "With K modes, a mode is covered if at least 1/(10 K) of the samples are in it."
 )
 
 
