@@ -72,8 +72,8 @@ CHECKPOINT = combined(
                  help="Which checkpoint is shown. last: the final one. best_val: the nearest to the validation images. "
                       "oracle: the nearest to the test images. The last two need runs with --score-every."),
     click.option("--budget-by", type=click.Choice(["steps", "flops"]), default="steps", show_default=True,
-                 help="flops: show each model's last scored checkpoint that used no more FLOPs than the whole training of "
-                      "the cheapest model."),
+                 help="flops: show each model's last scored checkpoint that used no more FLOPs than all of the "
+                      "training of the cheapest model."),
 )  # fmt: skip
 WHICH = combined(
     click.option("--preset", help="Show only results of this preset. Needed if the results have several."),

@@ -6,18 +6,19 @@ Deterministic Autoencoders", ICLR 2020. https://arxiv.org/abs/1903.12436
 
 The authors' code regularises the kernels of the decoder's transposed convolutions, including the output layer, and on
 CelebA also the kernels of its dense layers; it never regularises biases or batch norm. (For vectors the decoder is
-dense, and all its kernels are regularised.) The code averages the error over D pixels (MNIST padded to 32x32:
-D = 1024). For the squared error, its lambda of 1e-7 (MNIST, CelebA) or 1e-6 (CIFAR-10) is therefore multiplied by D.
-`lambda_scale` multiplies it again; with 0 the model is the auto-encoder without regulariser, which the code also has.
-Grey images smaller than 28x28 get the weight of MNIST times pixels / 784.
+dense, and all its kernels are regularised.) It averages the error over D pixels (MNIST padded to 32x32: D = 1024). For
+the squared error, its lambda of 1e-7 (MNIST, CelebA) or 1e-6 (CIFAR-10) is therefore multiplied by D. `lambda_scale` is
+a further factor. At 0 there is no regulariser; the authors' code also has this variant. Grey images smaller than 28x28
+get the weight of MNIST times pixels / 784.
 
-EM is as in the code: k-means start, at most 2000 iterations, until the mean log-likelihood gains less than 1e-3.
+EM is as in the authors' code: k-means start, at most 2000 iterations, until the mean log-likelihood gains less than
+1e-3.
 
-Choices: codes are standardised for EM, and the covariances have a floor of 1e-4 of the variance of each dimension,
-because codes that do not fill their space would make a covariance singular.
+Choices: codes are standardised for EM, and 1e-4 is added to the diagonal of each covariance. Otherwise unused
+dimensions make a covariance singular.
 
-Deviations: the networks and the constant Adam rate of 2e-4 are the suite's, as for all models. The code has a rate of
-5e-4 (CelebA: 1e-3), halves it on a plateau, and keeps the checkpoint that is best on validation data.
+Deviations: the networks and the constant Adam rate of 2e-4 are the suite's, as for all models. The authors' code has a
+rate of 5e-4 (CelebA: 1e-3), halves it on a plateau, and keeps the checkpoint that is best on validation data.
 """
 
 from __future__ import annotations
@@ -108,9 +109,8 @@ class AEGMM(Method[AEGMMConfig]):
         center, spread = z.mean(0), z.std(0, correction=0).clamp(min=1e-6)
         settings = {"max_iter": 2000, "tol": 1e-3, "reg_covar": COVARIANCE_FLOOR, "init_params": "kmeans"}
         mixture = GaussianMixture(self.config.components, random_state=0, **settings)
-        with threadpool_limits(
-            1, user_api="openmp"
-        ):  # k-means sums in the order in which its threads end, so more threads are not repeatable
+        # k-means adds in the order in which threads finish: with several threads its result is not reproducible.
+        with threadpool_limits(1, user_api="openmp"):
             mixture.fit(((z - center) / spread).numpy())
         self.weights.copy_(torch.from_numpy(mixture.weights_))
         self.means.copy_(center + spread * torch.from_numpy(mixture.means_))

@@ -9,15 +9,16 @@ S(t) = log(1 + e^t), z ~ N(0, I).
     II   F, G   mean S(-D(E(G(F(z)))))
     III  E, G   mean (w - E(G(w)))^2,   w = F(z), detached
 
-Each network has one Adam, which all steps that move the network share. This is the compact variant. E is the shared
-encoder with leaky ReLU and without batch norm, because it is part of the discriminator. G is the shared decoder with
-leaky ReLU and a linear output in [-1, 1]. F and D are leaky ReLU networks of m units a layer. Evaluation uses an EMA of
-all weights, with the decay that the authors' rule gives for batches of 128 images.
+Each network has one Adam; all steps that move the network use it. This is the compact variant. E is the shared encoder
+with leaky ReLU and without batch norm, because it is part of the discriminator. G is the shared decoder with leaky ReLU
+and a linear output in [-1, 1]. F and D are leaky ReLU networks of m units a layer. Evaluation uses an EMA of all
+weights, with the decay that the authors' rule gives for batches of 128 images.
 
 Deviations: there is no growing, no styles and no truncation. The layers are plain, where the authors' code rescales the
-weights; so the learning rate is lower than its 1.5e-3, and the rate of F is not a tenth of it. In that code step III
-also moves F, unlike in the article; here it does not. The decoder's batch-norm averages include generated images
-(step II) and reconstructions, once each per step. Reconstructions are computed only for the logs.
+weights; so all networks, F included, have the same rate, and it is below the authors' 1.5e-3. In their code F has a
+tenth of the rate. In that code step III also moves F, unlike in the article; here it does not. The decoder's batch-norm
+averages include generated images (step II) and reconstructions, once each per step. Reconstructions are computed only
+for the logs.
 """
 
 from __future__ import annotations

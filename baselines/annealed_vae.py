@@ -26,7 +26,7 @@ from .vae import VAE, VAEConfig
 
 @dataclass(frozen=True)
 class AnnealedVAEConfig(VAEConfig):
-    warmup: float = 0.1  # ratio of the steps during which the weight of the KL term rises linearly to beta
+    warmup: float = 0.1  # fraction of the steps during which the weight of the KL term rises linearly from 0 to beta
 
     def __post_init__(self) -> None:
         super().__post_init__()

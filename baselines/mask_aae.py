@@ -13,12 +13,13 @@ term of L_AE penalises the variance of masked dimensions; it acts on the codes b
 reconstruction term keeps dimensions active, and the growing rho drives every a_j to 0 or 1. The critic treats the prior
 as real, unlike the critic of FlexAE.
 
-Deviations: the schedules count in intervals I of a hundredth of the budget (the code's I is 75 to 10,000 of 500,000
-steps). rho doubles every 4 I up to 2048; the learning rates of auto-encoder and mask fall to a fifth at 5 I. Adam with
-betas (0, 0.9) replaces TensorFlow's RMSProp of decay 0.9. It has the same scaling, but not the slow start from an
-average of one. The decoder's batch-norm averages include masked reconstructions and masked noise, once each per step.
-Adam moves w by about its rate per step, and w starts in U(0, 5). In fewer than 26,000 steps the mask could not close,
-so its rate is then raised in proportion, at most 20 times.
+Deviations: the unit of the schedules is an interval I, a hundredth of the budget. In the authors' code I is between 75
+and 10,000 steps, of 500,000. rho doubles every 4 I up to 2048; the learning rates of auto-encoder and mask fall to a
+fifth at 5 I. Adam with betas (0, 0.9) replaces TensorFlow's RMSProp of decay 0.9. Both divide the gradient by its root
+mean square. TensorFlow's RMSProp starts this average at 1, so its first steps are small; Adam's are not. The decoder's
+batch-norm averages include masked reconstructions and masked noise, once each per step. Adam moves w by about its rate
+per step, and w starts in U(0, 5). With fewer than 26,000 steps, no mask entry would reach 0. The mask's rate is then
+multiplied by 26,000 / steps, at most by 20.
 """
 
 from __future__ import annotations

@@ -9,17 +9,18 @@ There is no discriminator. The encoder E, which maps onto the unit sphere, and t
 
 mu and v are mean and variance of each coordinate over a batch, so real and generated codes need separate batches. On
 the sphere KL has the lower bound (1/m + ln m - 1) / 2, which uniform codes reach. The logs show the excess over it. The
-weights are those of the authors' code. Its latent loss, 100 times the mean over 512 coordinates of 2 - e_j z_j, is
-0.195 (1 - cos) up to a constant, so l_z = 0.2. Samples and reconstructions use an EMA of the weights of G.
+weights are those of the authors' code. Its latent loss is 100 mean_j (2 - e_j z_j) over 512 coordinates. Up to a
+constant this is 0.195 (1 - cos), so l_z = 0.2. Samples and reconstructions use an EMA of the weights of G.
 
 This is the variant of fixed resolution, without growing. l_x is 1 for the first tenth of the steps, then 1.5. E is the
 shared encoder with leaky ReLU, spectral norm in place of batch norm, and a normalised output. G is the shared decoder
 with leaky ReLU, pixel norm in place of batch norm (on flat layers over all features), and a linear output in [-1, 1].
 
-Deviations: there is no pool of old generated images. The code keeps the weights of G at variance 1, multiplies them by
-sqrt(2 / fan-in) when they are used, and has a rate of 1e-3. Here the layers are plain. Their weights are smaller by
-that factor, 0.03 to 0.05 for the wide layers of the shared networks, so the rate is 5e-5. At an actual rate of 1e-3 or
-more (including the factor of the preset), 3,000 steps on MNIST end in noise around the digits.
+Deviations: there is no pool of old generated images. The authors' code keeps the weights of G at variance 1, multiplies
+them by sqrt(2 / fan-in) when they are used, and has a rate of 1e-3. Here the layers are plain. Their weights are sqrt(2
+/ fan-in) times as large, that is 0.03 to 0.05 times in the wide layers. So the rate is 0.05 times the authors', 5e-5.
+At an actual rate of 1e-3 or more (including the factor of the preset), 3,000 steps on MNIST end in noise around the
+digits.
 """
 
 from __future__ import annotations

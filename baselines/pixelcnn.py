@@ -3,8 +3,8 @@ Image Generation with PixelCNN Decoders", NeurIPS 2016. https://arxiv.org/abs/16
 
     p(grid) = prod_(i,j) p(code at (i, j) | codes before it in raster order),   y = tanh(a) * sigmoid(b)
 
-This version models grids of code indices, unconditionally. Its convolutions are causal by their shape: kernels reach
-only up or left, and outputs beyond the grid are cut off, so no weight has to be masked. There is no batch norm, because
+This version models grids of code indices, unconditionally. Its convolutions are causal without masks. Each kernel
+covers only positions above or to the left, and outputs beyond the grid are cropped. There is no batch norm, because
 batch statistics would leak later positions into earlier ones.
 """
 

@@ -7,9 +7,9 @@ This is the RAE with L2 regularisation. Two regularisers replace the noise of a 
 other keeps the decoder smooth; without it, the decoder would undo the first one by scaling up its weights. Samples come
 from a mixture that is fitted to the codes after training. See ae_gmm.py for lambda, the fit and the deviations.
 
-The authors' code averages the error over D pixels and ||z||^2 over m dimensions. For the squared error its beta of 1e-4
-(MNIST, CelebA) or 1e-3 (CIFAR-10) is multiplied by D / m, for its own m of 16, 64 and 128. `beta_scale` multiplies it
-again.
+The authors' code averages the error over D pixels and ||z||^2 over m dimensions. For the squared error, beta is
+therefore multiplied by D / m. The authors' (beta, m) are (1e-4, 16) for MNIST, (1e-4, 64) for CelebA and (1e-3, 128)
+for CIFAR-10. `beta_scale` is a further factor.
 """
 
 from __future__ import annotations

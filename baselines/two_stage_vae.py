@@ -9,13 +9,13 @@ the distribution of its codes is then not N(0, I). A second, small VAE learns th
 frozen posteriors of all training images. Its latent u has the size of z, and both its networks concatenate their input
 with the last hidden layer.
 
-Deviations from the authors' code: log g_x and log g_z have their own Adam with rate 1e-2. At the code's rate of 1e-4
-they move by at most 1e-4 a step, so that g = 0.05 is 30,000 steps away. At 1e-2 they follow their optimum, where g^2 is
-the mean squared error, after some hundred steps in a run of any length (lr_gamma=1e-4 gives the code's rate). Both
-logarithms are kept above -6. The networks have the rate of the suite, 2e-4 without decay; the code has 1e-4 and halves
-it at times. The second stage has as many steps as the first; the code has twice the epochs. The second stage computes
-standard deviations as 1e-6 + softplus(raw), like the first; the code uses exp, which overflows at large learning rates.
-Images are reconstructed from the mean of q(z|x); the code samples z.
+Deviations from the authors' code: log g_x and log g_z have their own Adam with rate 1e-2. At the authors' rate of 1e-4,
+log g changes by about 1e-4 per step at most. From g = 1 to g = 0.05 takes 30,000 steps. At 1e-2 both follow their
+optimum, where g^2 is the mean squared error, after some hundred steps in a run of any length (lr_gamma=1e-4 gives the
+authors' rate). Both logarithms are kept above -6. The networks train with the suite's constant rate of 2e-4. The
+authors start at 1e-4 and halve the rate on a schedule. The second stage has as many steps as the first; theirs has
+twice the epochs. The second stage computes standard deviations as 1e-6 + softplus(raw), like the first; theirs uses
+exp, which overflows at large learning rates. Images are reconstructed from the mean of q(z|x); theirs samples z.
 """
 
 from __future__ import annotations

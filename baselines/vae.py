@@ -2,9 +2,9 @@
 
     L = mean_b [ ||x - Dec(z)||^2 / (2 s_x^2) + beta KL(N(mu, s^2) || N(0, I)) ],   z = mu + s eps
 
-The paper leaves three choices open. Here the decoder variance s_x^2 is fixed at 1/2, so L is the squared error plus the
-KL. The posterior's standard deviation is s = 1e-6 + softplus(raw), as in the code of Dai & Wipf (ICLR 2019). Images are
-reconstructed from the posterior mean mu.
+Three choices are ours. The decoder variance s_x^2 is the knob `decoder_variance`. Its default is 1/2; then L is the
+squared error plus the KL. The posterior's standard deviation is s = 1e-6 + softplus(raw), as in the program of Dai &
+Wipf (ICLR 2019). Images are reconstructed from the posterior mean mu.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ Inference with Inverse Autoregressive Flow", NeurIPS 2016. https://arxiv.org/abs
     log q(z_T|x) = - sum_j [ eps_j^2 / 2 + log s_j + sum_t log g_tj ] - m/2 log 2 pi
     L = mean_b [ ||x - Dec(z_T)||^2 / (2 s_x^2) + w beta (log q(z_T|x) - log p(z_T)) ],   p = N(0, I)
 
-The flow makes the posterior flexible. The prior stays N(0, I), so samples do not pass through the flow. The order of
-the coordinates is reversed from step to step; this is done by reversing the masks, not the vectors. Codes are z_T for
-eps = 0, which differs slightly from the posterior mean.
+The flow makes the posterior flexible. The prior stays N(0, I), so samples do not pass through the flow. Every second
+step of the flow uses the coordinates in reverse order. Its masks are reversed; the vectors are not permuted. Codes are
+z_T for eps = 0, which differs slightly from the posterior mean.
 
 Choices: there are T = 4 steps of two-layer networks (MADE) with 320 units and a context of 128 values, both times
 `width`. The KL term is warmed up (w rises from 0 to 1) in place of free bits. The optimizer is Adam, as for all models

@@ -4,16 +4,16 @@ Priors", AAAI 2019. https://arxiv.org/abs/1809.05284
     L   = mean_b [ ||x - Dec(z)||^2 / (2 s_x^2) + w beta (KL(q(z|x) || N(0, I)) - T(z)) ],   z ~ q(z|x)
     L_T = mean BCE(T(z_q), 1) + mean BCE(T(z_p), 0),   z_q ~ q(z|x) detached,   z_p ~ N(0, I)
 
-The prior that maximises the evidence lower bound is the aggregated posterior q(z). Its KL term is the KL from N(0, I)
-minus E log q(z) / N(z; 0, I). The discriminator T, a classifier of posterior and prior samples, estimates this log
-density ratio.
+The prior that maximises the evidence lower bound is the aggregated posterior q(z). With it, KL(q(z|x) || q(z)) is
+KL(q(z|x) || N(0, I)) minus the mean of log (q(z) / N(z; 0, I)) over z ~ q(z|x). The discriminator T, a classifier of
+posterior and prior samples, estimates this log density ratio.
 
 The paper does not sample. Here sampling is importance resampling: each sample is chosen from 50 proposals from N(0, I)
 with probability softmax(T). `diagnostics` reports the effective number of proposals (effective sample size).
 
-Choices: T takes n_ratio steps per step of the VAE, on fresh images; the authors alternate one epoch of the VAE with ten
-of T. Dropout in T is active only while T itself is trained. w rises from 0 to 1 over a given ratio of the steps (paper:
-100 epochs).
+Choices: after each step of the VAE, T takes n_ratio steps on new batches. The authors train the VAE for one epoch, then
+T for ten. Dropout in T is active only while T itself is trained. w rises from 0 to 1 over a given fraction of the steps
+(paper: 100 epochs).
 """
 
 from __future__ import annotations

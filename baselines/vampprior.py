@@ -6,10 +6,10 @@
 This is the one-level model of the paper. The prior is a mixture of the encoder's posteriors, so it changes with the
 encoder. Pseudo-inputs start as in the authors' code: N(0.05, 0.01^2) for grey images, N(0.4, 0.05^2) for colour images.
 
-Choices: the shared encoder has batch norm, unlike the paper's. Images and pseudo-inputs therefore pass through it in
-one batch, so that both are normalised alike, in training and afterwards. w rises from 0 to 1 over a given ratio of the
-steps (paper: 100 epochs). Each sample draws its pseudo-input at random (paper: the first ones in order). Adam is used
-without the authors' normalisation of each gradient.
+Choices: the shared encoder has batch norm, unlike the paper's. So each training batch holds the images and the
+pseudo-inputs. Both get the same normalisation, in training and in evaluation. w rises from 0 to 1 over a given fraction
+of the steps (paper: 100 epochs). Each sample draws its pseudo-input at random (paper: the first ones in order). Adam is
+used without the authors' normalisation of each gradient.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class VampPrior(AnnealedVAE):
 
         `active_dims_kl` is the number of dimensions whose posterior differs from the prior's marginal by more than 0.01
         nats. `pseudo_input_perplexity` is the perplexity of the pseudo-inputs' average posterior probability, from 1 to
-        K. `clipped_ratio` is the ratio of their values outside (0, 1), which get no gradient.
+        K. `clipped_ratio` is the fraction of their values outside (0, 1). Such a value is clipped and gets no gradient.
         """
         kl, marginal_kl, probability = [], [], []
         for part in x.split(CHUNK):

@@ -9,17 +9,17 @@ straight through. The codebook is learned by exponential moving averages of the 
 smoothed by 1e-5), not by gradient. A second phase fits a gated PixelCNN to the index grids of the training images; it
 is the prior. Where the suite needs plain vectors, a code is the flattened quantised grid.
 
-L is D Var(x) times the usual objective, mean squared error / Var(x) + beta mean (z_e - sg[e])^2, so that the
-reconstruction term has the scale of the suite. All means are over batch, positions and channels. Var(x), the variance
-of all training pixels, is measured before training.
+The usual objective is mean squared error / Var(x) + beta mean (z_e - sg[e])^2. L is this objective times D Var(x). Then
+its first term is the suite's squared error. All means are over batch, positions and channels. Var(x), the variance of
+all training pixels, is measured before training.
 
 Choices: the size d of a vector is `latent_dim` (paper: 64). The networks are the convolutions of the shared networks,
 with two residual blocks in place of the dense layers. The codebook starts as vectors of the first batch. Rarely used
 codes (count below 3 % of the mean count) are periodically replaced by vectors of the current batch, because few codes
 are ever used if the codebook starts at random. The PixelCNN has 13 layers of 128 channels (times `width`). It gets as
-many steps as the auto-encoder (paper: 50 to 100 epochs), and its last state is used, since no held-out images are
-available to choose a better one. Without dense layers, this model is smaller than the others; `flexbench table cost`
-shows by how much.
+many steps as the auto-encoder (paper: 50 to 100 epochs), and its last state is used: a model sees no validation images,
+so it cannot choose an earlier state. Without dense layers, this model is smaller than the others; `flexbench table
+cost` shows by how much.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from benchmark.optim import Optimizers, OptimizerSpec, adam
 from .pixelcnn import PixelCNN
 
 EPSILON = 1e-5  # smooths the counts of the codes
-RARELY_USED = 0.03  # ratio to the mean count below which a code is replaced
+RARELY_USED = 0.03  # a code is replaced if its count is below this fraction of the mean count
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,15 @@ With critic=wgan-gp the discriminator is a Wasserstein critic C. It is trained a
 fixed prior. This is FlexAE without its learned prior (Mondal et al., UAI 2021, Eqs. 5, 6 and 8):
 
     L_AE = mean ||x - Dec(E(x))||^2,   L_C = mean C(z_p) - mean C(E(x)) + 10 mean (||grad C(z~)|| - 1)^2,
-    L_E  = mean C(E(x)),   each with its own Adam: 1, n_critic and 1 steps, the last one on the critic's last batch
+    L_E  = mean C(E(x))
 
-The reference code weights 0.05 times the squared error against lambda = 10 (MNIST) or 100 (CelebA, images in
-[-1, 1]). For the squared error of images in [0, 1] this is lambda = 200 and 500. CIFAR-10 is not in the paper; 300
-lies between. Grey images smaller than 28x28 get 200 times pixels / 784. At short budgets these weights can be far too
-large, so `reg_scale` multiplies them.
+Each of these losses has its own Adam. One outer step does one step on L_AE, n_critic steps on L_C and one on L_E. The
+step on L_E uses the last batch of the critic.
+
+The authors' program minimises 0.05 times the squared error plus lambda times the penalty. Its lambda is 10 for MNIST
+and 100 for CelebA, whose images are in [-1, 1]. For the squared error of images in [0, 1] this is lambda = 200 and 500.
+CIFAR-10 is not in the paper; 300 lies between. Grey images smaller than 28x28 get 200 times pixels / 784. At short
+budgets these weights can be far too large, so `reg_scale` multiplies them.
 
 Deviations: the discriminator is the latent critic of the suite (4 x 1024). There is no encoder pre-training, no noise
 on the inputs and no learning-rate decay, as for all models of the suite. With wgan-gp the learning rate of the encoder

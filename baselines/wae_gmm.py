@@ -4,9 +4,10 @@ H. Asnani, P. Singla, P. AP, "FlexAE", UAI 2021. https://proceedings.mlr.press/v
     p(z) = (1/K) sum_k N(z; mu_k, s^2 I),   otherwise WAE-GAN
 
 Everything about the mixture is a choice of this suite. It is fixed, not learned, and has K = 10 components. The means
-are drawn once from a normal distribution with their own seed, so every run has the same prior. They are centred, and
-scaled so that their variance is 1 - s^2 = 0.8. The mixture then has mean 0 and an average variance of 1 per dimension,
-like the N(0, I) of WAE-GAN. With K = 1 it is N(0, I), and the model is WAE-GAN.
+are drawn once from a normal distribution with their own seed, so every run has the same prior. They are shifted to
+average 0, and scaled so that their variance, averaged over dimensions, is 1 - s^2 (0.8 by default). The mixture then
+has mean 0 and an average variance of 1 per dimension, like the N(0, I) of WAE-GAN. With K = 1 it is N(0, I), and the
+model is WAE-GAN.
 
 `radius` instead puts the means at equal angles on a circle in the first two dimensions. This is meant for drawings of a
 two-dimensional latent space.

@@ -64,7 +64,7 @@ class WAEMMD(Method[WAEMMDConfig]):
 def imq_mmd(z: Tensor, z_prior: Tensor) -> Tensor:
     """Return the unbiased MMD^2 of two sets [n, m] under inverse multiquadratic kernels for the prior N(0, I). Scalar.
 
-    Pairs of a point with itself are excluded within a set and included between the sets.
+    Within a set, pairs (i, i) are left out. Between the sets, all pairs count.
     """
     n = len(z)
     within = _kernel(z, z).fill_diagonal_(0).sum() + _kernel(z_prior, z_prior).fill_diagonal_(0).sum()

@@ -71,12 +71,12 @@ class MethodConfig:
     """
 
     latent_dim: int = 32  # m, size of the latent code
-    width: float = 1.0  # factor on the base sizes 64 / 128 / 1024 of every network
+    width: float = 1.0  # factor on the number of channels and units of every network
 
     def require(self, minimum: float, *names: str, above: bool = False) -> None:
-        """Raise ValueError if a knob is below `minimum`, or also equal to it if `above` is true. None is accepted.
+        """Raise ValueError if a knob is below `minimum`; with `above=True`, also if it is equal.
 
-        Call it in `__post_init__`.
+        A knob that is None passes. Call it in `__post_init__`.
         """
         for name in names:
             value = getattr(self, name)
@@ -89,7 +89,7 @@ ConfigT = TypeVar("ConfigT", bound=MethodConfig)
 
 @dataclass(frozen=True)
 class Budget:
-    """The training budget that all models of a comparison share."""
+    """Outer steps and batch size, equal for all models. An outer step is one call of `Method.update`."""
 
     steps: int  # outer updates
     batch_size: int  # images per batch
@@ -187,7 +187,7 @@ class Method(nn.Module, Generic[ConfigT]):
         return self.encoder(x)
 
     def sample_posterior(self, x: Tensor) -> Tensor:
-        """Map images to codes [B, code_dim] as training sees them: a sample of q(z|x) if the encoder is stochastic."""
+        """Return one sample of q(z|x) per image, codes [B, code_dim]. A deterministic encoder returns `encode(x)`."""
         return self.encode(x)
 
     def decode(self, z: Tensor) -> Tensor:

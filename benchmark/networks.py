@@ -159,7 +159,7 @@ def initialise(net: nn.Sequential, init: Callable[[Tensor], Tensor]) -> nn.Seque
 
 @contextlib.contextmanager
 def frozen_statistics(*nets: nn.Module) -> Iterator[None]:
-    """Freeze the running averages of train-mode batch norm within the block; it still uses batch statistics.
+    """Within the block, train-mode batch norm uses batch statistics but does not update its running averages.
 
     Use it for passes that only feed a critic. They are repeated n_critic times, so they would dominate the averages.
     """

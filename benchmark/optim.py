@@ -49,11 +49,11 @@ def all_finite(tensors: Iterable[Tensor]) -> bool:
 
 
 class Optimizers:
-    """The handle that `Method.update` steps through. No other code touches gradients.
+    """`Method.update` calls this object to step its optimizers. No other code reads or writes gradients.
 
-    `minimise` clears, computes and steps the gradients of the named optimizers' parameters only. Overlapping
-    optimizers are therefore correct by construction: a frozen network between a loss and a trained network passes
-    gradients through and keeps none. `steps` counts the steps of each optimizer.
+    `minimise` clears, computes and steps the gradients of the named optimizers' parameters only. So two optimizers may
+    share parameters. A network that is not stepped passes gradients through, and its own `.grad` is not written.
+    `steps` counts the steps of each optimizer.
     """
 
     def __init__(self, specs: Mapping[str, OptimizerSpec], lr_factor: float = 1.0):
@@ -82,7 +82,7 @@ class Optimizers:
     def scale_lr(self, name: str, factor: float) -> None:
         """Set the learning rate of an optimizer to `factor` times its initial value.
 
-        A schedule is a function of the step, so a resumed run needs no schedule state.
+        Compute `factor` from the step number. Then a resumed run sets the right rate without saved state.
         """
         for group, lr in zip(self._torch[name].param_groups, self._base_lr[name], strict=True):
             group["lr"] = lr * factor

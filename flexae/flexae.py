@@ -1,20 +1,21 @@
 """FlexAE: A. K. Mondal, H. Asnani, P. Singla, P. AP, "FlexAE: Flexibly Learning Latent Priors for Wasserstein
 Auto-Encoders", UAI 2021. https://proceedings.mlr.press/v161/mondal21a.html
 
-    L_AE     = mean ||x - D(E(x))||^2                                                                   (Eq. 5)
+    L_AE     = mean ||x - Dec(E(x))||^2                                                                 (Eq. 5)
     L_Critic = mean C(G(n)) - mean C(E(x)) + 10 mean (||grad C(z~)|| - 1)^2,   n ~ N(0, I)               (Eq. 6)
     L_Gen    = - mean C(G(n))                                                                           (Eq. 7)
     L_Enc    = + mean C(E(x))                                                                           (Eq. 8)
 
 The prior is a generator G (P-GEN) of Gaussian noise. It is trained together with the auto-encoder, so that prior and
-aggregated posterior meet. The critic treats codes as real and generated latents as fake. The encoder lowers the critic
-on its codes, and the generator raises it on its latents. Each loss has its own Adam, so the lambdas of the paper would
-have no effect; the ratio of the learning rates sets the trade-off. The order of the updates and the rates are those of
-the authors' release. The release contains FlexAE-SR only; FlexAE is the same algorithm without the smoothing
-regulariser.
+aggregated posterior meet. The critic treats codes as real and generated latents as fake. The encoder minimises the
+critic's output on its codes. The generator maximises the critic's output on its samples. Each loss has its own Adam.
+Adam is invariant to the scale of a loss, so the paper's lambdas are left out, and the learning rates set the trade-off.
+The order of the updates and the rates are those of the authors' release. The release contains FlexAE-SR only; FlexAE is
+the same algorithm without the smoothing regulariser.
 
-Deviation: in the release, every optimizer run updates the batch-norm averages from all streams. Here each stream
-(reconstructions, generated latents) updates the averages of the decoder once per step, so both have the same weight.
+Deviation from the release: there, every step of an optimizer updates the batch-norm averages from all streams. Here
+each stream (reconstructions, generated latents) updates the averages of the decoder once per step, so both have the
+same weight.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ class FlexAE(Method[FlexAEConfig]):
             z_prior = self.prior_generator(n)
         critic_loss, distance = wasserstein_critic_loss(self.critic, z, z_prior, self.config.penalty)
         opt.minimise("critic", critic_loss)
-        scale = rms(z)  # the scale of the latent space is free, so only distance / scale compares between runs
+        scale = rms(z)  # the codes may have any scale, so compare distance / scale between runs, not distance
         return {"critic_loss": critic_loss, "distance": distance, "distance_per_rms": distance / scale,
                 "rms_code": scale}  # fmt: skip
 

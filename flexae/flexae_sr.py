@@ -1,17 +1,18 @@
 """FlexAE-SR: FlexAE with smoothing regularisation. A. K. Mondal, H. Asnani, P. Singla, P. AP, UAI 2021.
 https://proceedings.mlr.press/v161/mondal21a.html
 
-    x_inp    = D(a E(x) + (1 - a) E(x')),   a ~ U[0, 1], one per sample
+    x_inp    = Dec(a E(x) + (1 - a) E(x')),   a ~ U[0, 1], one per sample
     L_Reg    = mean C_z(x_inp) - mean C_z(x) + 10 mean (||grad C_z(x~)|| - 1)^2                          (Eq. 9)
     L_AEReg  = - mean C_z(x_inp)                                                                        (Eq. 10)
 
-An image critic C_z compares decoded interpolations with real images, which smooths the latent space (Eq. 4). As in
-the release, L_AEReg moves encoder and decoder, with its own Adam. One outer step draws 1 + 2 n_critic batches. It does
-the reconstruction update, then n_critic times the updates of latent critic and image critic on fresh x, x', n. The
-updates for smoothing, prior generator and encoder follow, on the last x, x', n.
+An image critic, C_z in the paper, compares decoded interpolations with real images. Training the auto-encoder against
+it smooths the latent space (Eq. 4). As in the release, L_AEReg moves encoder and decoder, with its own Adam. One outer
+step draws 1 + 2 n_critic batches. First the auto-encoder is updated once. Then, n_critic times, both critics are
+updated on new x, x' and n. The updates for smoothing, prior generator and encoder follow, on the last x, x' and n.
 
 Deviation, in addition to that of FlexAE: interpolations that are decoded for the image critic do not change the
-decoder's batch-norm averages. The smoothing update includes this stream once per step, like the two others.
+decoder's batch-norm averages. The smoothing update adds the interpolations to the averages once per step, as is done
+for reconstructions and generated latents.
 """
 
 from __future__ import annotations
