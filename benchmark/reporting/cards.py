@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 HEAD = """# The models
 
-`flexbench ls models -v` prints this page. The learning rates are those of preset `paper`; the others multiply all of them
-by one factor. Steps are given as multiples of the budget, which all models share.
+`flexbench ls models -v` prints this page. The learning rates are those of preset `paper`; the others multiply all of
+them by one factor. Steps are given as multiples of the budget, which all models share.
 """
 
 
