@@ -31,7 +31,7 @@ figures: $(VENV)/installed     ## train the two studies on synthetic vectors and
 check: style types             ## run linter, formatter, types and the fast tests; use it before a commit; about two minutes
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
-test: style                    ## run linter, formatter and the whole test suite
+test: style types              ## run linter, formatter, types and the whole test suite
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 style: $(VENV)/installed

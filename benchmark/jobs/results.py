@@ -333,9 +333,10 @@ def hash_of(folder: Path) -> str:
 
 
 def _newer(folder: Path, than: int) -> bool:
-    """Whether a run folder has scores, or a failure, written after a time in nanoseconds."""
+    """Whether a run folder has scores, or a failure, written at or after a time in nanoseconds."""
     files = [folder / "metrics.jsonl", folder / FAILED]
-    return any(file.stat().st_mtime_ns > than for file in files if file.is_file())
+    # Equal times count as newer, since a clock has ticks; rows that are read twice are merged.
+    return any(file.stat().st_mtime_ns >= than for file in files if file.is_file())
 
 
 def folder_rows(folder: Path, finished: bool = False) -> list[ResultRow]:
