@@ -39,6 +39,7 @@ LAYERS = (
     "benchmark.api",
     "benchmark.listing",
     "benchmark.conformance",
+    "benchmark.command_options",
     "benchmark",  # its __init__, which offers the functions of benchmark.api
     "flexbench",
     "cli",
