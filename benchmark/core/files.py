@@ -119,15 +119,19 @@ def read_json(path: Path, default: Any = None) -> Any:
     return json.loads(path.read_text()) if path.exists() else default
 
 
-def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
-    """Append rows in one write. If a crash left the last line incomplete, the new rows still start on a new line."""
-    text = "".join(json.dumps(row) + "\n" for row in rows)
+def append_text(path: Path, text: str) -> None:
+    """Append whole lines in one write. If a crash left the last line incomplete, they still start on a new line."""
     with open(path, "ab+") as file:
         if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
             text = "\n" + text
         file.write(text.encode())
         file.flush()
         os.fsync(file.fileno())
+
+
+def append_jsonl(path: Path, rows: Iterable[dict]) -> None:
+    """Append rows as JSON lines, see `append_text`."""
+    append_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def read_jsonl(path: Path) -> list[dict]:

@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 import typing
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..core.errors import FlexbenchError
-from ..core.files import atomic_write, ensure_dir, locked, read_json, read_jsonl, write_json
+from ..core.files import append_text, atomic_write, ensure_dir, locked, read_json, read_jsonl, write_json
 from ..core.old_names import current_family
 
 if TYPE_CHECKING:
@@ -182,7 +181,7 @@ class Record:
             self._remember(fingerprints or {})
             if _header(self.path) != COLUMNS:
                 self._rewrite([])
-            _append_text(self.path, "".join(lines))
+            append_text(self.path, "".join(lines))
 
     def reconcile(self, forget: Iterable[str] = ()) -> None:
         """Rewrite the file: rows of all run folders are added, each row stands once, in a fixed order.
@@ -203,7 +202,7 @@ class Record:
         self._remember(texts | self._texts_of_folders)
         kept = [row for row in merged([*rows, *more]) if row.hash not in forget]
         if damaged:
-            _append_text(self.out / DAMAGED, "".join(damaged))
+            append_text(self.out / DAMAGED, "".join(damaged))
         text = ",".join(COLUMNS) + "\n" + "".join(_line(row) for row in sorted(kept, key=_sort_key))
         if not self.path.is_file() or self.path.read_text("utf-8") != text:
             atomic_write(self.path, text)
@@ -307,16 +306,6 @@ def _read_csv(path: Path, only_header: bool = False) -> tuple[list[str], list[tu
             return header, [] if only_header else [(reader.line_num, line) for line in reader if line]
     except (OSError, csv.Error) as error:
         raise FlexbenchError(f"'{path}' cannot be read: {error}. Move it away, then run the command again.") from error
-
-
-def _append_text(path: Path, text: str) -> None:
-    """Append whole lines in one write. A line torn by an earlier crash is closed first."""
-    with open(path, "ab+") as file:
-        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
-            text = "\n" + text
-        file.write(text.encode())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 # -- run folders ----------------------------------------------------------------------------------------------------
