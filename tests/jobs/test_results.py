@@ -207,7 +207,7 @@ def test_the_first_root_counts_where_two_differ_and_one_line_names_both(tmp_path
     mine, hers = tmp_path / "mine", tmp_path / "hers"
     Record(mine).append([ROW, OTHER])
     Record(hers).append([replace(ROW, value=9.0), replace(OTHER, value=9.0)])
-    with pytest.warns(UserWarning, match=f"2 score.*{hers}.*differ from those in.*{mine}") as caught:
+    with pytest.warns(UserWarning, match=f"2 score.*differ between .{mine}. and .{hers}.") as caught:
         frame = read_results([mine, hers])
     assert sorted(frame.value) == sorted([ROW.value, OTHER.value]) and len(caught) == 1
 
