@@ -143,7 +143,7 @@ _MEMORISED = (
     _Memorised("val", "validation", HELD_OUT, ("all",)),
     _Memorised("copy", "noisy training", COPIES, ("tr", "te", "all")),
 )
-_BASES = {"tr": "of the training images compared with", "te": "test image", "all": "of all training images"}
+_BASES = {"tr": "of as many training images", "te": "test image", "all": "of all training images"}
 
 
 def _memorization(kind: str, space: str, short: str) -> list[Metric]:
@@ -163,9 +163,7 @@ def _memorization(kind: str, space: str, short: str) -> list[Metric]:
                 found[-1] = replace(found[-1], table=4, column=column, floor=floor, control=f"{kind}_copy_{base}")
     for of in _MEMORISED:
         if "all" in of.bases:
-            title = (
-                f"share of {of.words} images whose nearest of all training and test images is a training image, {space}"
-            )
+            title = f"ratio of {of.words} images that are nearer to a training image than to any test image, {space}"
             compute = f"{_SCORES}.memorization:{kind}_ratio"
             found.append(Metric(f"{kind}_ratio_{of.name}", title, subject=of.subject, compute=compute, **shared))
             if of.subject == GENERATED:

@@ -10,9 +10,9 @@ THRESHOLD = 3.0  # standard errors; chance exceeds it once in about 700 tests
 YES, NO, UNSURE = "memorises", "no sign of it", "cannot tell"
 RULE = (
     f"Verdict '{YES}': in pixels or in features, the nearest real image is a training image more often for generated "
-    f"than for held-out images, by more than {THRESHOLD:g} standard errors of the difference. '{UNSURE}': even exact "
-    f"copies would not pass this test, because the images, or the real images nearest to them, are few. '{NO}': all "
-    "other cases."
+    f"than for held-out images, by more than {THRESHOLD:g} standard errors of the difference. '{UNSURE}': there are "
+    "too few images, or too few real images near them; even a model that only copies would not get the verdict "
+    f"'{YES}'. '{NO}': all other cases."
 )
 RATIOS = {"pms_ratio_gen": "pms_ratio_val", "ims_ratio_gen": "ims_ratio_val"}  # generated images -> held-out images
 

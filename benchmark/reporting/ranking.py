@@ -11,9 +11,10 @@ import pandas as pd
 from .tables import Table
 
 RULE = (
-    "Bold: the best mean, and the means that follow it up to the first that differs from it by more than sqrt(s1² + "
-    "s2²), where s1 and s2 are the standard deviations over seeds. (A model with one seed gets the median of the "
-    "column. If all have one seed, only equal means share the first place.) Underlined: the next mean."
+    "A mean ties with the best one if they differ by at most sqrt(s1² + s2²), where s1 and s2 are their standard "
+    "deviations over seeds. (A model with one seed gets the median standard deviation of the column. If all have one "
+    "seed, only equal means tie.) Bold: the best mean, and the means after it up to the first that does not tie. "
+    "Underlined: the next mean."
 )
 
 

@@ -1,7 +1,7 @@
 """Which rows may stand in one table: one preset, one feature space, one number of images, one checkpoint per job.
 
-Imports no torch. A job without snapshots (`flexbench run --score-every N` makes them) has only its last checkpoint. All
-rules of selection then choose the same one.
+Imports no torch. A job without snapshots (`flexbench run --score-every N` makes them) has only its last checkpoint, and
+every rule chooses it.
 """
 
 from __future__ import annotations

@@ -124,7 +124,7 @@ def left_out_sizes(scored: pd.DataFrame, models: pd.DataFrame) -> str:
     kept = set(zip(models.dataset, models.latent_dim, strict=True))
     others = sorted(set(zip(scored.dataset, scored.latent_dim, strict=True)) - kept)
     names = ", ".join(f"{dataset} m={size}" for dataset, size in others)
-    return f"Left out, because few of these models ran there: {names}." if names else ""
+    return f"Left out, because less than half of these models ran there: {names}." if names else ""
 
 
 def _column_order(metrics: list[Metric]) -> Callable[[tuple[str, str]], tuple[str, int, int]]:

@@ -271,7 +271,7 @@ def inputs_hash(rows: Rows) -> str:
 
 
 def check_inputs(phase: Train, inputs: str, progress: PhaseProgress) -> None:
-    """FlexbenchError where the inputs that a resumed phase computes (their hash) are not those it began with."""
+    """Raise FlexbenchError if the hash of the phase's inputs differs from the one in the checkpoint."""
     if inputs != progress.inputs:
         raise FlexbenchError(
             f"phase '{phase.name}' cannot resume: its inputs depend on weights that the phase itself trains. "

@@ -45,10 +45,10 @@ def both(model: str, rec: float, gen: float, seed: int = 0, **more) -> list[dict
 CAPTION = """\
 Scores: gen_fd@efficientnet_lite0@128, rec_fd@efficientnet_lite0@128. 10,000 images each. Preset cpu; mnist m=32; \
 seeds 0, 1; checkpoint: last; commit 012345678. 'real images': real images other than the test images, scored in place \
-of a model's images. No model is expected to be better than 'real images'. Bold: the best mean, and the means that \
-follow it up to the first that differs from it by more than sqrt(s1² + s2²), where s1 and s2 are the standard \
-deviations over seeds. (A model with one seed gets the median of the column. If all have one seed, only equal means \
-share the first place.) Underlined: the next mean."""
+of a model's images. No model is expected to be better than 'real images'. A mean ties with the \
+best one if they differ by at most sqrt(s1² + s2²), where s1 and s2 are their standard deviations over seeds. (A model \
+with one seed gets the median standard deviation of the column. If all have one seed, only equal means tie.) Bold: the \
+best mean, and the means after it up to the first that does not tie. Underlined: the next mean."""
 TITLE = "Frechet distance of reconstructed and generated images to test images (lower is better)"
 
 MARKDOWN = f"""\
@@ -237,7 +237,7 @@ def test_sizes_of_few_models_are_left_to_table_3():
     rows = frame(*here, *both("flexae", 3, 3, latent_dim=64, variant="f64"), *both("vae", 1, 1, dataset="digits"))
     table = make(rows, 1)
     assert table.models == ["VAE", "ALAE", "FLEXAE"] and "m=32;" in table.caption
-    assert "Left out, because few of these models ran there: mnist m=64." in table.caption
+    assert "Left out, because less than half of these models ran there: mnist m=64." in table.caption
     assert len(cost(rows)) == 4
     by_size = make(rows, 3)
     assert by_size.models == ["FLEXAE"] and "ran there" not in by_size.caption

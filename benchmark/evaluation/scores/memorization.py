@@ -116,8 +116,8 @@ def train_ratio(to_train: Neighbours, to_test: Neighbours) -> tuple[float, float
     `to_train` and `to_test` are the nearest training and test images of the same images. If both are equally far, the
     test image counts as the nearest. Some real images ("hubs") are the nearest of many images, which are therefore not
     independent: if c_j images have real image j as their nearest, the effective number is n' = n^2 / sum_j c_j^2. The
-    error is that of a share of n' images after one added success and one added failure, so that a share of 0 or 1 has
-    an error too (Agresti & Coull 1998 add two of each).
+    standard error is that of a proportion with n' trials. One success and one failure are added first, so it is not
+    zero at 0 or 1 (Agresti & Coull 1998 add two of each).
     """
     nearer = to_train.distances < to_test.distances
     neighbour = np.where(nearer, to_train.indices, -1 - to_test.indices)  # training and test images told apart
