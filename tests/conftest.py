@@ -57,7 +57,8 @@ def hosts() -> Iterator[None]:
 
 # Files whose tests run whole jobs or train for long. `make check` leaves them out.
 SLOW = ("test_cli.py", "test_vectors.py", "test_plugin.py", "test_package.py", "test_models.py", "test_conformance.py",
-        "test_old_runs.py", "test_add_a_model.py", "running/", "baselines/", "flexae/")  # fmt: skip
+        "test_old_runs.py", "test_add_a_model.py", "running/", "baselines/", "flexae/",
+        "reporting/test_report_browser.py", "reporting/test_modes.py", "reporting/test_figures.py")  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
