@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -150,10 +150,10 @@ def _end_label(axes: Axes, text: str, look: dict[str, Any], size: float) -> tupl
 
     markers, colour = [], look["color"]
     if "marker" in look:
-        beside = offset_copy(axes.transAxes, axes.get_figure(root=True), x=12, units="points")
+        beside = offset_copy(axes.transAxes, cast("Figure", axes.figure), x=12, units="points")
         markers = axes.plot([1], [0.5], transform=beside, clip_on=False, **{**look, "linestyle": "none"})
         colour = style.INK
-    beside = offset_copy(axes.transAxes, axes.get_figure(root=True), x=16 if markers else 9, units="points")
+    beside = offset_copy(axes.transAxes, cast("Figure", axes.figure), x=16 if markers else 9, units="points")
     arrow = {"arrowstyle": "-", "color": look["color"], "linewidth": 0.4, "alpha": 0.6, "shrinkB": 1,
              "shrinkA": 7 if markers else 1, "relpos": (0, 0.5)}  # fmt: skip
     written = axes.annotate(text, (1, 0.5), (1, 0.5), xycoords="axes fraction", textcoords=beside, fontsize=size,
